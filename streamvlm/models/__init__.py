@@ -1,0 +1,1 @@
+"""Model families: one adapter each, the only code that imports their transformers classes."""

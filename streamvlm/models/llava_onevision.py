@@ -1,0 +1,72 @@
+"""LLaVA-OneVision (Qwen2 text, SigLIP tower): one position axis, frames pooled to a fixed grid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamvlm.models.base import Layout, VisionLanguageModel
+from streamvlm.types import Kind, Segment
+
+
+class LlavaOneVision(VisionLanguageModel):
+    """Adapter for `LlavaOnevisionForConditionalGeneration`.
+
+    A video ends with one learned newline row. A stream has no end, so the newline opens every question instead,
+    which gives each reader the rows of the official offline prompt.
+    """
+
+    family = "llava_onevision"
+
+    @property
+    def language_model(self) -> Any:  # noqa: ANN401
+        return self.module.model.language_model
+
+    @property
+    def video_token(self) -> int:
+        return int(self.module.config.video_token_id)
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        rows, columns = self.pixels.merged_grid(height, width)
+        return math.ceil(rows / 2), math.ceil(columns / 2)
+
+    def frame_layout(self, grid: tuple[int, int], pts: float) -> Layout:
+        n = grid[0] * grid[1]
+        positions = torch.arange(n).unsqueeze(1).expand(-1, 3).contiguous()
+        return Layout(torch.full((n,), self.video_token), positions, torch.ones(n, dtype=torch.bool), n)
+
+    def question_layout(self, question: str) -> Layout:
+        text = super().question_layout(question)
+        newline = torch.tensor([self.video_token])
+        steps = torch.arange(len(text) + 1).unsqueeze(1).expand(-1, 3).contiguous()
+        visual = torch.zeros(len(text) + 1, dtype=torch.bool)
+        return Layout(torch.cat((newline, text.ids)), steps, visual, len(text) + 1)
+
+    def question_segment(self, question: str, at: float) -> Segment:
+        layout = self.question_layout(question)
+        newline = self.module.model.image_newline.unsqueeze(0).to(self.dtype)
+        embeds = torch.cat((newline, self.embed(layout.ids[1:])))
+        return Segment(embeds, layout.positions, layout.extent, layout.visual, (), Kind.TEXT, at, at)
+
+    def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        model, config = self.module.model, self.module.config
+        out = model.get_video_features(
+            pixels.unsqueeze(0).to(model.vision_tower.dtype),
+            vision_feature_layer=config.vision_feature_layer,
+            vision_feature_select_strategy=config.vision_feature_select_strategy,
+            return_dict=True,
+        )
+        features = out.pooler_output[0, :-1]  # the last row is the newline that ends a video
+        return features.view(pixels.shape[0], -1, features.shape[-1]), ()
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        rotary = self.language_model.rotary_emb
+        probe = torch.empty(0, device=positions.device, dtype=torch.float32)
+        cos, sin = rotary(probe, positions[:, 0].unsqueeze(0))
+        return cos[0] / rotary.attention_scaling, sin[0] / rotary.attention_scaling
+
+    def position_ids(self, positions: Tensor) -> Tensor:
+        return positions[..., 0]
