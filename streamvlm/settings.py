@@ -1,0 +1,132 @@
+"""Every setting of StreamVLM, as three records that check themselves; `streamvlm.config` fills them.
+
+No two records share a field name, so a setting has one name everywhere. Two pairs are easily mixed up:
+`max_answer_tokens` (watch) is the room an answer is given in the cache, `max_new_tokens` (sampling) ends one
+answer earlier; `policy` (watch) is what stays in the cache, `backend` (watch) how attention is computed.
+This module imports nothing heavy, so that `streamvlm --help` is instant.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Policy = Literal["sink_window", "full", "last_frames", "sliding", "sliding_recompute"]
+Backend = Literal["auto", "sdpa", "flex"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class SettingError(ValueError):
+    """A setting has a value that is not allowed; `name` is the field."""
+
+    def __init__(self, name: str, rule: str, value: object) -> None:
+        super().__init__(f"{name} must be {rule}, got {value!r}")
+        self.name = name
+
+
+def _require(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise SettingError(name, rule, value)
+
+
+def _require_least(record: object, least: float, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        _require(value is None or value >= least, name, f"at least {least}", value)
+
+
+def _require_positive(record: object, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        _require(0 < value < math.inf, name, "greater than 0 and finite", value)
+
+
+def _require_choice(name: str, choices: object, value: str) -> None:
+    allowed = get_args(choices)
+    _require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which model, where it runs, and how large pictures reach it."""
+
+    model: str = "tiny"  # "tiny", a Hugging Face hub id, or a local folder
+    device: str = "auto"  # auto, cpu, mps, cuda or cuda:N
+    dtype: Dtype = "auto"  # auto: bfloat16 on an accelerator that has it, else float32
+    device_map: str | None = None  # spread the model over devices through accelerate, e.g. "auto"
+    min_pixels: int | None = None  # per frame, after the family's resize rule; None: the checkpoint's own
+    max_pixels: int | None = None
+    system_prompt: str | None = None  # None: the family's own
+    frames_per_block: int | None = None  # frames that share one temporal patch; None: the family's own
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model), "model", "a hub id, a folder or 'tiny'", self.model)
+        device_ok = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
+        _require(device_ok, "device", "auto, cpu, mps, cuda or cuda:N", self.device)
+        _require_choice("dtype", Dtype, self.dtype)
+        _require_least(self, 1, "min_pixels", "max_pixels", "frames_per_block")
+        if self.min_pixels is not None and self.max_pixels is not None:
+            holds = self.min_pixels <= self.max_pixels
+            _require(holds, "min_pixels", f"at most max_pixels ({self.max_pixels})", self.min_pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """How a stream is sampled and what stays in the cache."""
+
+    fps: float = 2.0  # frames taken per second of stream
+    realtime: bool = False  # play a file at its own pace instead of as fast as it can be read
+    policy: Policy = "sink_window"
+    window_seconds: float = 16.0  # vision that stays visible (sink_window, sliding, sliding_recompute)
+    text_window: int = 512  # text tokens of the stream itself that stay visible
+    last_frames: int = 4  # frames that stay visible under policy last_frames
+    sink_frames: int = 1  # first frames that are never evicted
+    max_readers: int = 8  # answers written at the same time
+    max_question_tokens: int = 256  # room of one question in the cache
+    max_answer_tokens: int = 128  # room of one answer in the cache
+    pinned_seconds: float = 16.0  # evicted stream that answers still being written may keep alive
+    rebase_at: int = 8192  # position past which the whole cache is shifted back
+    backend: Backend = "auto"
+    queue_frames: int = 4  # decoded frames that may wait for the model
+    full_capacity_tokens: int = 32768  # cache size under policy full, which evicts nothing
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "fps", "window_seconds")
+        _require_choice("policy", Policy, self.policy)
+        _require_choice("backend", Backend, self.backend)
+        _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds")
+        _require_least(self, 1, "last_frames", "max_readers", "max_question_tokens", "max_answer_tokens")
+        _require_least(self, 1, "rebase_at", "queue_frames", "full_capacity_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How the next token of an answer is chosen and when an answer ends."""
+
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0  # 1: off
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0  # 0: off
+    repetition_penalty: float = 1.0  # 1: off
+    seed: int | None = None  # None: a fresh one for every answer
+    max_new_tokens: int | None = None  # None: all the room the stream gives (max_answer_tokens)
+    stop: tuple[str, ...] = ()  # strings that end the answer
+
+    def __post_init__(self) -> None:
+        _require_least(self, 0, "temperature", "top_k", "seed")
+        _require(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
+        _require(0 <= self.min_p <= 1, "min_p", "in [0, 1]", self.min_p)
+        _require_positive(self, "repetition_penalty")
+        _require_least(self, 1, "max_new_tokens")
+        _require(all(self.stop), "stop", "non-empty strings", self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
