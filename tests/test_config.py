@@ -91,7 +91,7 @@ def test_file_is_looked_for_in_order(tmp_path: Path) -> None:
         ("watch = 2\n", "watch must be a table"),
         ("[watch]\nfps = '2'\n", r"\[watch\] fps: must be of type float, got '2'"),
         ("[watch]\nlast_frames = true\n", r"\[watch\] last_frames: must be of type int, got True"),
-        ("[watch]\nfps = 0\n", r"\[watch\] fps: fps must be greater than 0, got 0.0"),
+        ("[watch]\nfps = 0\n", r"\[watch\] fps: fps must be greater than 0 and finite, got 0.0"),
         ("[sampling]\nstop = 'END'\n", "must be a list of strings, got 'END'"),
         ("[watch\n", r"a\.toml: .*line 1"),
     ],
@@ -107,7 +107,7 @@ def test_a_bad_file_is_named_with_its_key(tmp_path: Path, text: str, message: st
     ("variable", "text", "message"),
     [
         ("STREAMVLM_FPS", "fast", "must be of type float, got 'fast'"),
-        ("STREAMVLM_FPS", "-1", "fps must be greater than 0, got -1.0"),
+        ("STREAMVLM_FPS", "-1", "fps must be greater than 0 and finite, got -1.0"),
         ("STREAMVLM_REALTIME", "maybe", "must be one of 1, true"),
         ("STREAMVLM_POLICY", "lru", "policy must be one of sink_window, full, last_frames"),
         ("STREAMVLM_CONFIG", "/nowhere.toml", "no such file: /nowhere.toml"),
@@ -119,7 +119,9 @@ def test_a_bad_variable_is_named(variable: str, text: str, message: str) -> None
 
 
 def test_a_bad_flag_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^--window-seconds: window_seconds must be greater than 0, got 0"):
+    with pytest.raises(
+        ValueError, match=r"^--window-seconds: window_seconds must be greater than 0 and finite, got 0"
+    ):
         resolve({"window_seconds": 0.0})
     with pytest.raises(ValueError, match=r"^--speed: unknown setting 'speed'; allowed: "):
         resolve({"speed": 1.0})
