@@ -1,0 +1,1 @@
+"""StreamWorld: seeded streams of shapes and a sign, with an exact event log, questions and real video."""

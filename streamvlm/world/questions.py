@@ -1,0 +1,196 @@
+"""Questions about the present: six tasks, several phrasings, one right answer."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamvlm.world.scene import COLORS, PLACES, SHAPES, Scene
+from streamvlm.world.story import QUIET_BEFORE, Story
+
+NONE = "none"  # the answer about something that is not there
+ABSENT = 0.08  # share of colour, shape, place and number questions about something that is not there
+_PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+_COLOR = (
+    "what color is the {}?", "what colour is the {}?", "which color is the {}?", "what color is the {} now?",
+    "what is the color of the {}?", "what color does the {} have?", "tell me the color of the {}.",
+)  # fmt: skip
+_SHAPE = (
+    "what shape is the {} object?", "what shape is the {} thing?", "what is the {} object?",
+    "which shape is {}?", "what shape is {}?", "what is the shape of the {} object?",
+)  # fmt: skip
+_COUNT = (
+    "how many {} are there?", "how many {} do you see?", "how many {} can you see?",
+    "how many {} are visible now?", "how many {} are there right now?", "count the {}.",
+)  # fmt: skip
+_PLACE = (
+    "where is the {}?", "where is the {} now?", "where do you see the {}?", "where can you see the {}?",
+    "in which part of the picture is the {}?", "what is the position of the {}?",
+)  # fmt: skip
+_NUMBER = (
+    "what number is on the sign?", "what number does the sign show?", "which number is on the sign?",
+    "what does the sign say?", "what is the number on the sign?", "what number is shown?", "read the sign.",
+    "what number is on the sign now?", "which number do you see?",
+)  # fmt: skip
+_THERE = (
+    "is there {}?", "is there {} now?", "do you see {}?", "can you see {}?", "is there {} in the picture?",
+    "is {} visible?",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about one moment and its only right answer."""
+
+    task: str
+    text: str
+    answer: str
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun.startswith("orange") else f"a {noun}"
+
+
+def _ask(rng: random.Random, task: str, phrasings: tuple[str, ...], what: str, answer: str) -> Question:
+    return Question(task, rng.choice(phrasings).format(what), answer)
+
+
+def _color(scene: Scene, rng: random.Random) -> Question | None:
+    if rng.random() < ABSENT:
+        named, answer = [s for s in SHAPES if not scene.find(shape=s)], NONE
+    else:
+        named, answer = [s for s in SHAPES if len(scene.find(shape=s)) == 1], ""
+    if not named:
+        return None
+    shape = rng.choice(named)
+    return _ask(rng, "color", _COLOR, shape, answer or scene.find(shape=shape)[0].color)
+
+
+def _shape(scene: Scene, rng: random.Random) -> Question | None:
+    if rng.random() < ABSENT:
+        named, answer = [c for c in COLORS if not scene.find(color=c)], NONE
+    else:
+        named, answer = [c for c in COLORS if len(scene.find(color=c)) == 1], ""
+    if not named:
+        return None
+    color = rng.choice(named)
+    return _ask(rng, "shape", _SHAPE, color, answer or scene.find(color=color)[0].shape)
+
+
+def _count(scene: Scene, rng: random.Random) -> Question | None:
+    kind = rng.random()
+    if kind < 0.7:
+        return _ask(rng, "count", _COUNT, rng.choice(("objects", "shapes", "things")), str(len(scene.things)))
+    if kind < 0.85:
+        color = _likely(rng, [t.color for t in scene.things], tuple(COLORS))
+        what, number = f"{color} objects", len(scene.find(color=color))
+    else:
+        shape = _likely(rng, [t.shape for t in scene.things], SHAPES)
+        what, number = _PLURALS[shape], len(scene.find(shape=shape))
+    return _ask(rng, "count", _COUNT, what, str(number))
+
+
+def _likely(rng: random.Random, present: list[str], every: tuple[str, ...]) -> str:
+    """Mostly one of those in sight, so that zero is not the usual answer."""
+    return rng.choice(present) if present and rng.random() < 0.8 else rng.choice(every)
+
+
+def _place(scene: Scene, rng: random.Random) -> Question | None:
+    if rng.random() < ABSENT:
+        unseen = [(c, s) for c in COLORS for s in SHAPES if not scene.find(c, s)]
+        return _ask(rng, "place", _PLACE, " ".join(rng.choice(unseen)), NONE)
+    names = [(f"{t.color} {t.shape}", t.cell) for t in scene.things]
+    names += [(t.shape, t.cell) for t in scene.things if len(scene.find(shape=t.shape)) == 1]
+    names += [(f"{t.color} object", t.cell) for t in scene.things if len(scene.find(color=t.color)) == 1]
+    if scene.sign is not None:
+        names.append(("sign", scene.sign.cell))
+    if not names:
+        return None
+    name, cell = rng.choice(names)
+    return _ask(rng, "place", _PLACE, name, PLACES[cell])
+
+
+def _number(scene: Scene, rng: random.Random) -> Question | None:
+    if scene.sign is None:
+        return _ask(rng, "number", _NUMBER, "", NONE) if rng.random() < ABSENT * 4 else None
+    return _ask(rng, "number", _NUMBER, "", str(scene.sign.number))
+
+
+def _is_there(scene: Scene, rng: random.Random) -> Question | None:
+    """Yes and no equally often; a no shares a colour or a shape with something in sight when it can."""
+    kind = rng.random()
+    if kind < 0.1:
+        return _ask(rng, "is-there", _THERE, "a sign", "yes" if scene.sign else "no")
+    yes = rng.random() < 0.5
+    if kind < 0.3:
+        names = [s for s in SHAPES if bool(scene.find(shape=s)) == yes]
+    elif kind < 0.5:
+        names = [f"{c} object" for c in COLORS if bool(scene.find(color=c)) == yes]
+    else:
+        pairs = [(c, s) for c in COLORS for s in SHAPES if bool(scene.find(c, s)) == yes]
+        near = [p for p in pairs if scene.find(color=p[0]) or scene.find(shape=p[1])]
+        names = [" ".join(pair) for pair in (near if near and rng.random() < 0.8 else pairs)]
+    if not names:
+        return None
+    return _ask(rng, "is-there", _THERE, _article(rng.choice(names)), "yes" if yes else "no")
+
+
+_TASKS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
+    "color": _color,
+    "shape": _shape,
+    "count": _count,
+    "place": _place,
+    "number": _number,
+    "is-there": _is_there,
+}
+TASKS = tuple(_TASKS)
+
+
+def ask(scene: Scene, task: str, rng: random.Random) -> Question | None:
+    """A question of `task` about `scene`, or None where nothing can be asked without ambiguity."""
+    if task not in _TASKS:
+        raise ValueError(f"unknown task {task!r}; tasks are {TASKS}")
+    return _TASKS[task](scene, rng)
+
+
+def restyle(text: str, rng: random.Random) -> str:
+    """The same question as people type it: capitals, no full stop."""
+    if rng.random() < 0.4:
+        text = text[0].upper() + text[1:]
+    return text.rstrip("?.") if rng.random() < 0.3 else text
+
+
+@dataclass(frozen=True, slots=True)
+class TimedQuestion:
+    """A question and when it is asked."""
+
+    time: float  # seconds
+    question: Question
+
+
+def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> list[TimedQuestion]:
+    """`count` questions in time order over [1, seconds), tasks in turn, answers as even as can be."""
+    if seconds <= QUIET_BEFORE + 1:
+        raise ValueError(f"questions need a stream of more than {QUIET_BEFORE + 1} s, got {seconds}")
+    rng = random.Random(f"{story.seed}/{seed}")
+    used: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
+    chosen: list[TimedQuestion] = []
+    order = rng.sample(TASKS, len(TASKS))
+    for number in range(count):
+        task = order[number % len(TASKS)]
+        options = [o for _ in range(60) if (o := _candidate(story, seconds, task, rng))][:8]
+        if not options:
+            continue
+        best = min(options, key=lambda o: used[o.question.task][o.question.answer])
+        used[task][best.question.answer] += 1
+        chosen.append(best)
+    return sorted(chosen, key=lambda o: o.time)
+
+
+def _candidate(story: Story, seconds: float, task: str, rng: random.Random) -> TimedQuestion | None:
+    time = round(rng.uniform(1.0, seconds - 0.1), 1)
+    scene = story.scene_at(time) if story.is_quiet(time) else None
+    question = ask(scene, task, rng) if scene else None
+    return TimedQuestion(time, question) if question else None
