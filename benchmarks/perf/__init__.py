@@ -1,0 +1,1 @@
+"""Speed and memory: how flat a step stays, and what answering costs watching."""

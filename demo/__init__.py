@@ -1,0 +1,1 @@
+"""The main job on a shipped sample video: `python -m streamvlm.demo`. Uses the public API only."""

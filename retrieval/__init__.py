@@ -1,0 +1,1 @@
+"""Finding stored video again: index, query, time spans. Empty until the memory on disk arrives."""
