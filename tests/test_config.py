@@ -56,9 +56,7 @@ def test_every_kind_of_value_is_read_from_the_environment() -> None:
 
 
 def test_every_kind_of_value_is_read_from_the_file(tmp_path: Path) -> None:
-    text = (
-        '[model]\nmax_pixels = 4096\n[watch]\nrealtime = true\npolicy = "full"\n[sampling]\nstop = ["END"]\n'
-    )
+    text = '[model]\nmax_pixels = 4096\n[watch]\nrealtime = true\npolicy = "full"\n[sampling]\nstop = ["END"]\n'
     config = resolve(file=write(tmp_path / "a.toml", text))
     assert config.model.max_pixels == 4096
     assert (config.watch.realtime, config.watch.policy) == (True, "full")
@@ -119,9 +117,7 @@ def test_a_bad_variable_is_named(variable: str, text: str, message: str) -> None
 
 
 def test_a_bad_flag_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^--window-seconds: window_seconds must be greater than 0"
-    ):
+    with pytest.raises(ValueError, match=r"^--window-seconds: window_seconds must be greater than 0"):
         resolve({"window_seconds": 0.0})
     with pytest.raises(ValueError, match=r"^--speed: unknown setting 'speed'; allowed: "):
         resolve({"speed": 1.0})

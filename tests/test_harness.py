@@ -45,9 +45,7 @@ def test_save_keeps_what_was_printed(capsys: pytest.CaptureFixture[str], results
     assert json.loads((results / "concurrency.json").read_text()) == printed(capsys)
 
 
-def test_commit_and_changes_are_read_from_the_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_and_changes_are_read_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "HERE", tmp_path)
     assert harness.commit() == {"commit": None, "dirty": None}
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -67,9 +65,7 @@ def test_commit_and_changes_are_read_from_the_repository(
         ({"p50": float("nan")}, "x", "not JSON compliant"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(
-    results: Path, result: dict[str, Any], name: str, message: str
-) -> None:
+def test_what_cannot_be_kept_is_refused(results: Path, result: dict[str, Any], name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         harness.finish(result, save=True, name=name)
     assert not results.exists()

@@ -151,9 +151,7 @@ def project() -> dict[str, str]:
 
 def test_the_project_keeps_its_layers() -> None:
     modules = project()
-    assert {"streamvlm", "streamvlm.types", "streamvlm.memory", "streamvlm.benchmarks.harness"} <= set(
-        modules
-    )
+    assert {"streamvlm", "streamvlm.types", "streamvlm.memory", "streamvlm.benchmarks.harness"} <= set(modules)
     assert violations(modules) == []
 
 
