@@ -45,9 +45,7 @@ class Thing:
 
     def __post_init__(self) -> None:
         if self.color not in COLORS or self.shape not in SHAPES:
-            raise ValueError(
-                f"unknown thing {self.color} {self.shape}; colours {list(COLORS)}, shapes {SHAPES}"
-            )
+            raise ValueError(f"unknown thing {self.color} {self.shape}; colours {list(COLORS)}, shapes {SHAPES}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,7 @@ class Pace:
 
     def __post_init__(self) -> None:
         if min(*self.quiet, *self.change) < 0 or self.quiet[1] <= 0:
-            raise ValueError(
-                f"times must not be negative and quiet must last, got {self.quiet} and {self.change}"
-            )
+            raise ValueError(f"times must not be negative and quiet must last, got {self.quiet} and {self.change}")
         if not 0 <= self.cut <= 1:
             raise ValueError(f"cut is a chance in 0..1, got {self.cut}")
 
@@ -108,9 +106,7 @@ class Story:
     def _turn_sign(self, scene: Scene) -> Scene:
         """Show another number, or take the sign away, or put it up."""
         if scene.sign is None:
-            return replace(
-                scene, sign=Sign(self._random.randrange(100), self._random.choice(scene.free_cells))
-            )
+            return replace(scene, sign=Sign(self._random.randrange(100), self._random.choice(scene.free_cells)))
         if self._random.random() < 0.2:
             return replace(scene, sign=None)
         number = (scene.sign.number + self._random.randrange(1, 100)) % 100
@@ -118,14 +114,17 @@ class Story:
 
     def _fresh_scene(self) -> Scene:
         level = self._random.randrange(35, 100)
-        tones = [tuple(level + self._random.randrange(-14, 15) for _ in range(3)) for _ in range(2)]
-        backdrop = Backdrop(*((r, g, b) for r, g, b in tones), vertical=self._random.random() < 0.5)
+        backdrop = Backdrop(self._tone(level), self._tone(level), vertical=self._random.random() < 0.5)
         scene = Scene((), None, backdrop)
         if self._random.random() < 0.8:
             scene = self._turn_sign(scene)
         for _ in range(self._random.randint(0, MAX_THINGS)):
             scene = replace(scene, things=(*scene.things, self._fresh_thing(scene)))
         return scene
+
+    def _tone(self, level: int) -> tuple[int, int, int]:
+        red, green, blue = (level + self._random.randrange(-14, 15) for _ in range(3))
+        return red, green, blue
 
     def _fresh_thing(self, scene: Scene) -> Thing:
         """A thing unlike those in sight, so that colour and shape together always name one thing."""

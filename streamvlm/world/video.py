@@ -50,9 +50,7 @@ def encode(pictures: Iterable[Picture], to: str | BinaryIO, spec: VideoSpec) -> 
         stream.thread_count = 1  # frame threads would change the rate control from run to run
         stream.options = {"crf": str(spec.crf), "preset": "veryfast", "g": str(2 * spec.fps)}
         for picture in pictures:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(_sized(picture, spec.size), format="rgb24"))
-            )
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_sized(picture, spec.size), format="rgb24")))
         container.mux(stream.encode(None))
 
 

@@ -1,0 +1,138 @@
+"""Training pictures: stories rendered to H.264, decoded, resized, labelled, and kept on disk."""
+
+from __future__ import annotations
+
+import logging
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamvlm.train.architecture import FRAME_SIDE, GRID
+from streamvlm.vision import resize
+from streamvlm.world.paint import SIGN_SIZE, Painter, sprites_at
+from streamvlm.world.scene import CANVAS, COLORS, SHAPES, Scene, cell_center
+from streamvlm.world.story import Pace, Story
+from streamvlm.world.video import VideoSpec, encode
+
+log = logging.getLogger(__name__)
+
+LABEL_SIZES = (len(COLORS) + 1, len(SHAPES) + 1, 12, 11)  # colour, shape, tens, ones; 0 is nothing
+_COVER = 0.12  # share of a token's area from which a thing counts as covering it
+PACES = {"cuts": Pace(quiet=(0.5, 0.5), cut=1.0), "slow": Pace()}
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSpec:
+    """A run of clips with consecutive seeds."""
+
+    kind: str  # cuts: a new scene in every frame; slow: an ordinary story
+    first_seed: int
+    clips: int
+    frames: int  # per clip
+    fps: int  # of the video and of the samples
+
+    def __post_init__(self) -> None:
+        if self.kind not in PACES:
+            raise ValueError(f"unknown kind of clip {self.kind!r}; kinds are {list(PACES)}")
+
+    @property
+    def name(self) -> str:
+        """Its file's stem: everything the content depends on."""
+        return f"{self.kind}-{self.first_seed}-{self.clips}x{self.frames}@{self.fps}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clips:
+    """Rendered clips and the stories behind them."""
+
+    spec: ClipSpec
+    frames: Tensor  # uint8 [clips, frames, 3, side, side]
+    labels: Tensor  # uint8 [clips, frames, tokens, 4] what each merged token covers
+    stories: list[Story]
+
+    def scene(self, clip: int, frame: int) -> Scene | None:
+        """The truth of a frame; None while it is changing."""
+        return self.stories[clip].scene_at(frame / self.spec.fps)
+
+
+def load_clips(spec: ClipSpec, cache: Path) -> Clips:
+    """Rendered clips, from `cache` when they are there."""
+    path = cache / f"{spec.name}.pt"
+    if not path.exists():
+        log.info("rendering %s", path)
+        cache.mkdir(parents=True, exist_ok=True)
+        torch.save(_render_all(spec), path)
+    frames, labels = torch.load(path)
+    return Clips(spec, frames, labels, [_story(spec, clip) for clip in range(spec.clips)])
+
+
+def _story(spec: ClipSpec, clip: int) -> Story:
+    return Story(spec.first_seed + clip, PACES[spec.kind])
+
+
+def _render_all(spec: ClipSpec) -> tuple[Tensor, Tensor]:
+    # Spawned, not forked: torch's thread pool does not survive a fork.
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        parts = list(pool.map(partial(render_clip, spec), range(spec.clips), chunksize=8))
+    return (
+        torch.from_numpy(np.stack([frames for frames, _ in parts])),
+        torch.from_numpy(np.stack([labels for _, labels in parts])),
+    )
+
+
+def render_clip(spec: ClipSpec, clip: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Frames [n, 3, side, side] as read back from H.264, and their labels [n, tokens, 4]."""
+    torch.set_num_threads(1)
+    story, painter = _story(spec, clip), Painter()
+    times = [index / spec.fps for index in range(spec.frames)]
+    quality = random.Random(story.seed).randint(16, 28)
+    file = BytesIO()
+    encode((painter.frame(story, t) for t in times), file, VideoSpec(spec.fps, CANVAS, quality))
+    file.seek(0)
+    with av.open(file) as container:
+        pictures = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+    assert len(pictures) == len(times)
+    small = resize(torch.from_numpy(pictures).permute(0, 3, 1, 2), (FRAME_SIDE, FRAME_SIDE))
+    return small.numpy(), np.stack([token_labels(story, t) for t in times])
+
+
+def token_labels(story: Story, time: float) -> NDArray[np.uint8]:
+    """uint8 [tokens, 4]: the colour and shape of the thing that covers most of each merged token, the sign's digits."""
+    sprites, scene = sprites_at(story, time)
+    labels = np.zeros((GRID[0] * GRID[1], 4), np.uint8)
+    best = np.full(len(labels), _COVER)
+    for sprite in sprites:
+        cover = _cover(sprite.x, sprite.y, sprite.size, sprite.size)
+        won = cover > best
+        best[won] = cover[won]
+        labels[won, 0] = list(COLORS).index(sprite.thing.color) + 1
+        labels[won, 1] = SHAPES.index(sprite.thing.shape) + 1
+    if scene.sign is not None:
+        tens, ones = divmod(scene.sign.number, 10)
+        seen = _cover(*cell_center(scene.sign.cell), *SIGN_SIZE) > _COVER
+        labels[seen, 2] = tens + 2 if tens else 1
+        labels[seen, 3] = ones + 1
+    return labels
+
+
+def _cover(x: float, y: float, width: float, height: float) -> NDArray[np.float64]:
+    """Share [tokens] of each merged token's area that a box around (x, y) covers."""
+
+    def overlap(middle: float, size: float, cells: int) -> NDArray[np.float64]:
+        step = CANVAS / cells
+        edges = np.arange(cells) * step
+        inside = np.minimum(edges + step, middle + size / 2) - np.maximum(edges, middle - size / 2)
+        share: NDArray[np.float64] = np.clip(inside / step, 0, None)
+        return share
+
+    return np.outer(overlap(y, height, GRID[0]), overlap(x, width, GRID[1])).ravel()

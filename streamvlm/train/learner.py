@@ -1,0 +1,96 @@
+"""One learner: the model, what it is trained on besides answers, a step, and its accuracy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from streamvlm.models.base import LanguageInput
+from streamvlm.models.qwen3_vl import Qwen3VL
+from streamvlm.train.clips import LABEL_SIZES, Clips
+from streamvlm.train.packing import PADDING, Batch
+from streamvlm.vision import normalise
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Losses:
+    """What one batch costs."""
+
+    answer: Tensor  # mean cross-entropy of answer tokens
+    naming: Tensor  # of what each vision token covers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Projected vision tokens of some frames."""
+
+    embeds: Tensor  # [frames, tokens, hidden]
+    deepstack: tuple[Tensor, ...]  # [frames, tokens, hidden] each
+
+
+class Learner(nn.Module):
+    """The model with a head, thrown away afterwards, that makes each vision token name what it covers.
+
+    Without that head a model this small stays near 74 % on scenes it has not seen; with it, over 99 %.
+    """
+
+    def __init__(self, model: Qwen3VL, bfloat16: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.module = model.module
+        self.naming = nn.Linear(model.text_spec.hidden, sum(LABEL_SIZES))
+        self._precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+
+    def losses(self, batch: Batch, clips: Clips, frozen: bool) -> Losses:
+        """Forward both losses; `frozen` keeps the vision tower as it is."""
+        where = torch.tensor([(s.clip, s.frame) for e in batch.episodes for s in e.shots]).T
+        with self._precision:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                seen = self.see(clips.frames[where[0], where[1]])
+            naming = torch.zeros(())
+            if not frozen:
+                naming = self._naming_loss(seen.embeds, clips.labels[where[0], where[1]].long())
+            logits, targets = self.answer_logits(batch, seen)
+        return Losses(nn.functional.cross_entropy(logits, targets), naming)
+
+    def see(self, frames: Tensor) -> Features:
+        """The vision tower on uint8 [n, 3, side, side]."""
+        return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
+
+    def answer_logits(self, batch: Batch, seen: Features) -> tuple[Tensor, Tensor]:
+        """float32 [answer tokens, vocabulary] and the ids they should be."""
+        embeds = self.model.embedding(batch.ids)
+        embeds = embeds.masked_scatter(batch.visual.unsqueeze(-1), seen.embeds.to(embeds.dtype))
+        deepstack = tuple(d.flatten(0, 1) for d in seen.deepstack)
+        rows = LanguageInput(embeds, batch.positions, batch.visual, deepstack)
+        hidden = self.model.language(rows, attention_mask=batch.mask)
+        learnt = batch.targets != PADDING
+        return self.model.logits(hidden[learnt]), batch.targets[learnt]
+
+    def _naming_loss(self, embeds: Tensor, labels: Tensor) -> Tensor:
+        parts = self.naming(embeds).float().split(LABEL_SIZES, dim=-1)
+        losses = [
+            nn.functional.cross_entropy(part.flatten(0, 1), labels[..., i].flatten()) for i, part in enumerate(parts)
+        ]
+        return torch.stack(losses).sum()
+
+    @torch.no_grad()
+    def accuracy(self, batches: Iterable[Batch], clips: Clips) -> dict[str, tuple[int, int]]:
+        """(right, asked) per task: every token of the answer is the model's first choice, as greedy decoding."""
+        score: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for batch in batches:
+            where = torch.tensor([(s.clip, s.frame) for e in batch.episodes for s in e.shots]).T
+            with self._precision:
+                logits, targets = self.answer_logits(batch, self.see(clips.frames[where[0], where[1]]))
+            wrong = torch.zeros(batch.targets.shape, dtype=torch.bool)
+            wrong[batch.targets != PADDING] = logits.argmax(-1) != targets
+            for row, episode in enumerate(batch.episodes):
+                for number, asked in enumerate(episode.asked, start=1):
+                    missed = bool(wrong[row][batch.block[row] == number].any())
+                    right, total = score[asked.question.task]
+                    score[asked.question.task] = (right + (not missed), total + 1)
+        return dict(score)

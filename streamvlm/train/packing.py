@@ -1,0 +1,123 @@
+"""Episodes become padded tensors whose positions and visibility are those of streaming inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from streamvlm.models.base import Layout, VisionLanguageModel, chatml
+from streamvlm.train.architecture import GRID
+from streamvlm.train.episodes import Asked, Episode
+from streamvlm.train.vocabulary import END
+
+PADDING = -1
+STREAM = 0
+_SYSTEM = "You are a helpful assistant."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of one episode."""
+
+    ids: Tensor  # int64 [n]
+    positions: Tensor  # int64 [n, 3]
+    visual: Tensor  # bool [n]
+    block: Tensor  # int64 [n] STREAM, or the number of the question block, from 1
+    moment: Tensor  # int64 [n] frame a row belongs to; -1 the prefix; for a block, the last frame it sees
+    targets: Tensor  # int64 [n] the token to predict, PADDING where none is learnt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Episodes side by side."""
+
+    ids: Tensor  # int64 [b, n]
+    positions: Tensor  # int64 [b, n, 3]
+    visual: Tensor  # bool [b, n]
+    mask: Tensor  # bool [b, 1, n, n] which row (third axis) sees which (fourth)
+    targets: Tensor  # int64 [b, n]
+    block: Tensor  # int64 [b, n]
+    episodes: tuple[Episode, ...]
+
+
+class Packer:
+    """Builds batches through the model's own layouts, and remembers tokenised text."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        self._model = model
+        self._questions: dict[str, Layout] = {}
+        self._answers: dict[str, Tensor] = {}
+        plain, system = chatml(None).prefix, chatml(_SYSTEM).prefix
+        self._prefixes = (model.text_layout(plain), model.text_layout(system))
+
+    def batch(self, episodes: Sequence[Episode]) -> Batch:
+        """Pad to the longest episode; padding sees and is seen by padding only."""
+        rows = [self.rows(episode) for episode in episodes]
+
+        def padded(name: str, value: int) -> Tensor:
+            return pad_sequence([getattr(r, name) for r in rows], batch_first=True, padding_value=value)
+
+        block, moment = padded("block", PADDING), padded("moment", PADDING)
+        return Batch(
+            ids=padded("ids", 0),
+            positions=padded("positions", 0),
+            visual=padded("visual", 0),
+            mask=visibility(block, moment).unsqueeze(1),
+            targets=padded("targets", PADDING),
+            block=block,
+            episodes=tuple(episodes),
+        )
+
+    def rows(self, episode: Episode) -> Rows:
+        """The stream first, then every question block at the position its frame had reached."""
+        parts: list[Rows] = []
+        cursor, ends = 0, []
+        prefix = self._prefixes[episode.system]
+        parts.append(_stream_rows(prefix, cursor, -1))
+        cursor += prefix.extent
+        for index, shot in enumerate(episode.shots):
+            layout = self._model.frame_layout(GRID, shot.pts)
+            parts.append(_stream_rows(layout, cursor, index))
+            cursor += layout.extent
+            ends.append(cursor)
+        for number, asked in enumerate(episode.asked, start=1):
+            parts.append(self._question_rows(asked, number, ends[asked.shot]))
+        return Rows(*(torch.cat([getattr(p, name) for p in parts]) for name in Rows.__slots__))
+
+    def _question_rows(self, asked: Asked, number: int, cursor: int) -> Rows:
+        question, answer = self._text(asked.question.text), self._answer(asked.question.answer)
+        ids = torch.cat((question.ids, answer))
+        targets = torch.full((len(ids),), PADDING)
+        targets[len(question) - 1 : -1] = answer
+        positions = torch.arange(cursor, cursor + len(ids)).unsqueeze(1).expand(-1, 3)
+        same = torch.ones_like(ids)
+        return Rows(ids, positions, same < 0, same * number, same * asked.shot, targets)
+
+    def _text(self, text: str) -> Layout:
+        if text not in self._questions:
+            self._questions[text] = self._model.question_layout(text)
+        return self._questions[text]
+
+    def _answer(self, text: str) -> Tensor:
+        if text not in self._answers:
+            self._answers[text] = self._model.text_layout(text + END).ids
+        return self._answers[text]
+
+
+def _stream_rows(layout: Layout, cursor: int, moment: int) -> Rows:
+    same = torch.ones_like(layout.ids)
+    targets = same * PADDING
+    return Rows(layout.ids, layout.positions + cursor, layout.visual, same * STREAM, same * moment, targets)
+
+
+def visibility(block: Tensor, moment: Tensor) -> Tensor:
+    """bool [b, n, n]: stream rows see the earlier stream; a block sees the stream up to its moment, and itself."""
+    rows, columns = block.unsqueeze(2), block.unsqueeze(1)
+    earlier = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool).tril()
+    in_time = moment.unsqueeze(1) <= moment.unsqueeze(2)
+    stream = (columns == STREAM) & (rows != PADDING) & in_time
+    return earlier & (stream | (rows == columns))

@@ -1,0 +1,81 @@
+"""A training run as data: the TOML file, checked."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamvlm.train.architecture import Shape
+from streamvlm.train.clips import ClipSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the curriculum with its own sequences and its own learning-rate curve."""
+
+    name: str
+    steps: int
+    episodes: int  # sequences in a batch
+    window: tuple[int, int]  # frames after the sink, drawn evenly from this range for every batch
+    questions: tuple[int, int]  # per sequence at the two ends of `window`
+    lr: float
+    cuts: float = 0.5  # share of batches from clips in which every frame is a new scene
+    warmup: int = 100  # steps
+    final: float = 0.03  # of `lr`, what the cosine ends at
+    auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.episodes < 1 or not 0 <= self.window[0] <= self.window[1]:
+            raise ValueError(f"a stage needs steps, episodes and a window (fewest, most), got {self}")
+        if not 0 <= self.cuts <= 1:
+            raise ValueError(f"cuts is a share in 0..1, got {self.cuts}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run depends on."""
+
+    stages: tuple[Stage, ...]
+    cuts: ClipSpec
+    slow: ClipSpec
+    validation: ClipSpec
+    out: Path = Path("runs/tiny")  # checkpoints, cache and the exported model
+    seed: int = 0
+    threads: int = 2
+    bfloat16: bool = True
+    weight_decay: float = 0.02
+    checkpoint_every: int = 250  # steps
+    log_every: int = 25
+    validate_every: int = 250
+    shape: Shape = field(default_factory=Shape)
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a plan needs at least one [[stage]]")
+        trained = {(c.first_seed, c.first_seed + c.clips) for c in (self.cuts, self.slow)}
+        low, high = self.validation.first_seed, self.validation.first_seed + self.validation.clips
+        if any(low < stop and start < high for start, stop in trained):
+            raise ValueError(f"validation seeds {low}..{high} overlap training seeds {sorted(trained)}")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        ValueError: the file is not TOML, lacks a table, or holds an unknown or impossible setting.
+    """
+    data: dict[str, Any] = tomllib.loads(path.read_text())
+    try:
+        stages = tuple(Stage(**_tuples(stage)) for stage in data.pop("stage"))
+        clips: dict[str, Any] = {name: ClipSpec(**table) for name, table in data.pop("clips").items()}
+        shape = Shape(**data.pop("model", {}))
+        out = Path(data.pop("out", "runs/tiny"))
+        return Plan(stages=stages, shape=shape, out=out, **clips, **data)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
