@@ -1,1 +1,105 @@
 """Watch an endless video stream with a vision-language model, in bounded memory, and answer while watching."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamvlm.agent import Agent, Stream
+    from streamvlm.engine.answer import Answer
+    from streamvlm.engine.events import (
+        AnswerDone,
+        AnswerPiece,
+        AnswerStarted,
+        FramePerceived,
+        FramesDropped,
+        Gap,
+        StreamEnded,
+        StreamEvent,
+        StreamStats,
+    )
+    from streamvlm.errors import (
+        BudgetError,
+        ModelError,
+        ReaderCancelled,
+        SourceError,
+        StreamClosed,
+        StreamVLMError,
+    )
+    from streamvlm.models.loading import families, load_model
+    from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
+    from streamvlm.source import SourceOptions, open_source
+    from streamvlm.types import Frame
+    from streamvlm.version import __version__
+
+__all__ = [
+    "Agent",
+    "Answer",
+    "AnswerDone",
+    "AnswerPiece",
+    "AnswerStarted",
+    "BudgetError",
+    "Frame",
+    "FramePerceived",
+    "FramesDropped",
+    "Gap",
+    "ModelConfig",
+    "ModelError",
+    "ReaderCancelled",
+    "SamplingConfig",
+    "SourceError",
+    "SourceOptions",
+    "Stream",
+    "StreamClosed",
+    "StreamEnded",
+    "StreamEvent",
+    "StreamStats",
+    "StreamVLMError",
+    "WatchConfig",
+    "__version__",
+    "families",
+    "load_model",
+    "open_source",
+]
+
+_HOME = {
+    "streamvlm.agent": ("Agent", "Stream"),
+    "streamvlm.engine.answer": ("Answer",),
+    "streamvlm.engine.events": (
+        "AnswerDone",
+        "AnswerPiece",
+        "AnswerStarted",
+        "FramePerceived",
+        "FramesDropped",
+        "Gap",
+        "StreamEnded",
+        "StreamEvent",
+        "StreamStats",
+    ),
+    "streamvlm.errors": (
+        "BudgetError",
+        "ModelError",
+        "ReaderCancelled",
+        "SourceError",
+        "StreamClosed",
+        "StreamVLMError",
+    ),
+    "streamvlm.models.loading": ("families", "load_model"),
+    "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
+    "streamvlm.source": ("SourceOptions", "open_source"),
+    "streamvlm.types": ("Frame",),
+    "streamvlm.version": ("__version__",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that `streamvlm --help` need not load torch."""
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'streamvlm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class VisionLanguageModel(ABC):
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.chat = chat
+        self._tokenizer_lock = threading.Lock()
 
     # shape
 
@@ -140,7 +142,8 @@ class VisionLanguageModel(ABC):
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens recognised, none added."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        with self._tokenizer_lock:  # fast tokenizers refuse to be borrowed twice
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [int(i) for i in ids]
 
     def text_layout(self, text: str) -> Layout:
@@ -178,6 +181,12 @@ class VisionLanguageModel(ABC):
         """A text layout as rows to prefill; `at` is the stream time it belongs to, in seconds."""
         embeds = self.embed(layout.ids)
         return Segment(embeds, layout.positions, layout.extent, layout.visual, (), kind, at, at)
+
+    def token_segment(self, token: int) -> Segment:
+        """The row of one token an answer has just written."""
+        ids = torch.tensor([token])
+        position = torch.zeros(1, 3, dtype=torch.int64)
+        return Segment(self.embed(ids), position, 1, torch.zeros(1, dtype=torch.bool), (), Kind.TEXT, 0.0, 0.0)
 
     def question_segment(self, question: str, at: float) -> Segment:
         """The rows a reader prefills before it decodes."""

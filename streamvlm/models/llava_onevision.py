@@ -15,7 +15,7 @@ from streamvlm.types import Kind, Segment
 class LlavaOneVision(VisionLanguageModel):
     """Adapter for `LlavaOnevisionForConditionalGeneration`.
 
-    A video ends with one learned newline row. A stream has no end, so the newline opens every question instead,
+    A video ends with one learned newline row. A stream has no end, so the newline opens every question,
     which gives each reader the rows of the official offline prompt.
     """
 

@@ -9,8 +9,8 @@ from streamvlm.models.qwen3_vl import QwenVLModel, delimited_frame
 class Qwen25VL(QwenVLModel):
     """Adapter for `Qwen2_5_VLForConditionalGeneration`.
 
-    The family tells time by the t axis inside one video. In a stream every temporal patch is a video of its own
-    (StreamingVLM), so the patches follow each other by their extent and absolute time is told as text instead.
+    The family tells time by the t axis inside one video. In a stream every temporal patch is a video of its
+    own (StreamingVLM): patches follow each other by their extent and absolute time is told as text.
     """
 
     family = "qwen2_5_vl"

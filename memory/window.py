@@ -1,0 +1,209 @@
+"""Window: the segments a stream keeps in its SlotCache, and how they move as others leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamvlm.errors import BudgetError
+from streamvlm.memory.policies import WindowPolicy
+from streamvlm.memory.slots import FOREVER, SHARED, Rows, SlotCache
+from streamvlm.types import Kind, Segment
+
+
+@dataclass(slots=True, eq=False)
+class WindowEntry:
+    """One segment in the window."""
+
+    segment: Segment | None  # kept only where the policy prefills again
+    relative: Tensor  # int64 [n, 3] positions from the entry's start
+    extent: int
+    kind: Kind
+    start: float  # seconds
+    stop: float
+    base: int  # rotary position of the entry's start
+    slots: Tensor  # int64 [n]
+    master: Tensor | None = None  # un-rotated keys, float32 [layers, kv_heads, n, head_dim]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def sink(self) -> bool:
+        """Sinks are never evicted."""
+        return self.kind is Kind.SINK
+
+    @property
+    def movable(self) -> bool:
+        """Sinks and text move forward when vision behind them leaves; vision stays where it was rotated."""
+        return self.kind is not Kind.VISION
+
+
+@dataclass(slots=True)
+class TokenCount:
+    """Where every token ever perceived is now: seen == window + stored + dropped."""
+
+    seen: int = 0
+    stored: int = 0
+    dropped: int = 0
+
+
+class Window:
+    """One stream's perceived context. Owned by the engine thread.
+
+    Each step is `advance` (evict, move sinks forward, give the new rows slots), the model's forward pass, `commit`.
+    """
+
+    def __init__(self, cache: SlotCache, policy: WindowPolicy, *, max_tokens: int, rebase_at: int = 8192) -> None:
+        self.cache = cache
+        self.policy = policy
+        self.max_tokens = max_tokens
+        self.rebase_at = rebase_at
+        self.entries: list[WindowEntry] = []
+        self.cursor = 0  # next rotary position
+        self.count = TokenCount()
+        self._frames = 0
+        self._pending: list[WindowEntry] = []
+
+    def __len__(self) -> int:
+        """Tokens in the window."""
+        return sum(len(e) for e in self.entries)
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """Stretches of stream time [start, stop) whose frames are in the window, merged, in order."""
+        merged: list[tuple[float, float]] = []
+        for entry in self.entries:
+            if entry.stop <= entry.start:
+                continue
+            if merged and entry.start <= merged[-1][1] + 1e-3:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], entry.stop))
+            else:
+                merged.append((entry.start, entry.stop))
+        return merged
+
+    def slots_needed(self, segments: Sequence[Segment]) -> int:
+        """Free slots `advance(segments)` may take: the new rows and new versions of whatever moves."""
+        again = len(self) if self.policy.recompute else sum(len(e) for e in self.entries if e.movable)
+        return again + sum(len(s) for s in segments)
+
+    def advance(self, segments: Sequence[Segment]) -> list[tuple[Segment, Rows]]:
+        """Make room for `segments` and place them; what is returned is to be prefilled, in this order.
+
+        Raises:
+            BudgetError: they cannot fit even an otherwise empty window, or an unbounded policy is out of slots.
+        """
+        self.count.seen += sum(len(s) for s in segments)
+        self._evict(segments)
+        if self.policy.recompute:
+            kept = [e.segment for e in self.entries if e.segment is not None]
+            self._kill(self.entries)
+            self.entries, self.cursor = [], 0
+            segments = [*kept, *segments]
+        else:
+            self._pack_before_first_frame()
+        placed = []
+        for segment in segments:
+            entry, rows = self._place(segment)
+            self.entries.append(entry)
+            self._pending.append(entry)
+            placed.append((segment, rows))
+        return placed
+
+    def commit(self) -> None:
+        """The step has written the new rows: keep masters of what may move, start the new epoch, re-base if due."""
+        if not self.policy.recompute:
+            for entry in self._pending:
+                if entry.movable:
+                    entry.master = self.cache.unrotated(entry.slots)
+        self._pending = []
+        self.cache.commit()
+        if self.cursor > self.rebase_at:
+            self._rebase()
+
+    def open_reader(self) -> int:
+        """A reader that sees the window as of now."""
+        return self.cache.open_reader(self.cursor)
+
+    def check(self) -> None:
+        """Assert that every token and every slot is accounted for. Call it between steps."""
+        self.cache.check()
+        assert self.count.seen == len(self) + self.count.stored + self.count.dropped
+        assert len(self) <= self.max_tokens
+        visible = (self.cache.reader == SHARED) & (self.cache.death == FOREVER)
+        mine = torch.cat([e.slots for e in self.entries]) if self.entries else torch.empty(0).long()
+        assert torch.equal(visible.nonzero().squeeze(1), mine.sort().values), "visible slots are not the window's"
+        for entry in self.entries:
+            expected = entry.relative + entry.base
+            assert torch.equal(self.cache.position[entry.slots], expected), "a slot is not where its entry says"
+            assert entry.base + entry.extent <= self.cursor
+
+    def _evict(self, segments: Sequence[Segment]) -> None:
+        now = max(s.stop for s in segments)
+        candidates = [e for e in self.entries if not e.sink]
+        gone = [candidates[i] for i in self.policy.evict(candidates, now)]
+        size = len(self) + sum(len(s) for s in segments) - sum(len(e) for e in gone)
+        for entry in candidates:
+            if size <= self.max_tokens:
+                break
+            if self.policy.bounded and entry not in gone:
+                gone.append(entry)
+                size -= len(entry)
+        if size > self.max_tokens:
+            raise BudgetError(
+                f"the window would hold {size} tokens and {type(self.policy).__name__} may keep "
+                f"{self.max_tokens}; give it more capacity or choose a bounded policy"
+            )
+        self.count.dropped += sum(len(e) for e in gone)
+        self._kill(gone)
+        self.entries = [e for e in self.entries if e not in gone]
+
+    def _kill(self, entries: Sequence[WindowEntry]) -> None:
+        if entries:
+            self.cache.kill(torch.cat([e.slots for e in entries]))
+
+    def _pack_before_first_frame(self) -> None:
+        """Close the hole that eviction left by moving the sinks and text before it forward (StreamingVLM's
+        contiguous positions; only differences matter, and these are far fewer rows than the vision after it)."""
+        first = next((i for i, e in enumerate(self.entries) if not e.movable), None)
+        if first is None:
+            return
+        end = self.entries[first].base
+        for entry in reversed(self.entries[:first]):
+            base = end - entry.extent
+            if base != entry.base:
+                assert entry.master is not None
+                entry.slots = self.cache.move(entry.slots, entry.relative + base, entry.master)
+                entry.base = base
+            end = base
+
+    def _place(self, segment: Segment) -> tuple[WindowEntry, Rows]:
+        kind = self._kind(segment)
+        rows = self.cache.place(segment.positions + self.cursor, kind, segment.start)
+        kept = segment if self.policy.recompute else None
+        entry = WindowEntry(
+            kept, segment.positions, segment.extent, kind, segment.start, segment.stop, self.cursor, rows.slots
+        )
+        self.cursor += segment.extent
+        return entry, rows
+
+    def _kind(self, segment: Segment) -> Kind:
+        if segment.kind is Kind.SINK:
+            return Kind.SINK if self.policy.keeps_prefix else Kind.TEXT
+        if segment.kind is Kind.VISION and not self.policy.recompute:
+            self._frames += 1
+            return Kind.SINK if self._frames <= self.policy.sink_frames else Kind.VISION
+        return segment.kind
+
+    def _rebase(self) -> None:
+        used = self.cache.position[self.cache.reader >= SHARED]
+        lowest = int(used.min())
+        if lowest < self.rebase_at // 2:  # the window itself spans the limit: nothing to gain
+            return
+        self.cache.shift(-lowest)
+        self.cursor -= lowest
+        for entry in self.entries:
+            entry.base -= lowest

@@ -1,0 +1,293 @@
+"""The public way in: an Agent holds a model, a Stream is one video being watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamvlm.engine.answer import Answer
+from streamvlm.engine.engine import Engine, Schedule
+from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
+from streamvlm.engine.perceiver import Perceiver
+from streamvlm.engine.signal import Channel, Signal
+from streamvlm.engine.stream import Question, StreamState
+from streamvlm.errors import StreamClosed
+from streamvlm.models.attention import Backend
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.models.loading import load_model
+from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
+from streamvlm.source import open_source
+from streamvlm.types import Frame
+
+
+class Agent:
+    """A vision-language model that watches streams, any number at once, on one engine thread.
+
+    Close it, or use it as a context manager; its streams close with it.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        *,
+        watch: WatchConfig | None = None,
+        sampling: SamplingConfig | None = None,
+        schedule: Schedule = "packed",
+    ) -> None:
+        self.model = model
+        self.watch_config = watch or WatchConfig()
+        self.sampling = sampling or SamplingConfig()
+        self._engine = Engine(model, backend=_backend(self.watch_config), schedule=schedule)
+        self._engine.start()
+        self._streams: list[Stream] = []
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "tiny",
+        *,
+        watch: WatchConfig | None = None,
+        sampling: SamplingConfig | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Self:
+        """Load `tiny`, a local folder or a hub id; `options` are fields of ModelConfig (device, dtype, …).
+
+        Raises:
+            ModelError: it cannot be loaded.
+            ValueError: an unknown option or value.
+        """
+        _known(options, ModelConfig)
+        return cls(load_model(ModelConfig(model=str(model), **options)), watch=watch, sampling=sampling)
+
+    def watch(self, source: str | Path | Iterable[Frame], **options: Any) -> Stream:  # noqa: ANN401
+        """Begin to watch a file, a folder of images, a URL, a webcam, or any iterable of frames.
+
+        `options` are fields of WatchConfig (fps, realtime, policy, window_seconds, …). A file plays as far as it is
+        asked about, `play()` lets it run; a live source, or a file with `realtime=True`, runs by the clock.
+
+        Raises:
+            SourceError: the source cannot be opened.
+            ValueError: an unknown option or value.
+        """
+        _known(options, WatchConfig)
+        config = replace(self.watch_config, **options)
+        if config.backend != self.watch_config.backend:
+            raise ValueError("backend is chosen for a whole Agent: pass it in Agent(watch=WatchConfig(backend=…))")
+        if isinstance(source, str | Path):
+            source = open_source(source, fps=config.fps, realtime=config.realtime)
+        stream = Stream(self._engine, source, config, self.sampling)
+        self._streams.append(stream)
+        return stream
+
+    def close(self) -> None:
+        """Close every stream and stop the engine."""
+        for stream in self._streams:
+            stream.close()
+        self._engine.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Stream:
+    """One video being watched. Made by `Agent.watch`; close it, or use it as a context manager, sync or async."""
+
+    def __init__(self, engine: Engine, source: Iterable[Frame], config: WatchConfig, sampling: SamplingConfig) -> None:
+        paced = config.realtime or bool(getattr(source, "live", False))
+        perceiver = Perceiver(
+            source,
+            engine.model,
+            paced=paced,
+            queue_frames=config.queue_frames,
+            frames_per_block=engine.model.pixels.temporal,
+            on_block=engine.wake,
+        )
+        self.config = config
+        self.sampling = sampling
+        self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
+        self._engine = engine
+        self._asked_until = 0.0
+        self._listeners: list[Channel[StreamEvent]] = []
+        self._ended = Signal()
+        self._state = StreamState(engine.model, config, perceiver, self._emit, paced)
+        self._closed = False
+        perceiver.start()
+        engine.add(self._state)
+
+    @property
+    def now(self) -> float | None:
+        """Presentation time of the newest frame perceived, in seconds; None before the first."""
+        return self._state.now if math.isfinite(self._state.now) else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source is exhausted. What was seen can still be asked about until the stream is closed."""
+        return self._state.ended
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the stream, if it did not end well."""
+        return self._state.error
+
+    @property
+    def stats(self) -> StreamStats:
+        """Counters of frames, tokens and slots."""
+        return self._state.stats()
+
+    def ask(self, question: str, *, at: float | None = None, **sampling: Any) -> Answer:  # noqa: ANN401
+        """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
+
+        Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
+        `sampling` are fields of SamplingConfig (temperature, max_new_tokens, …).
+
+        Raises:
+            ValueError: an empty or too long question, a moment already past, an unknown sampling option.
+            StreamClosed: the stream is closed.
+        """
+        _known(sampling, SamplingConfig)
+        self._check_question(question, at)
+        answer = Answer(question, at, self._engine.wake)
+        pending = Question(answer, replace(self.sampling, **sampling), at)
+        state = self._state
+
+        def add() -> None:
+            if self._closed or (state.ended and state.window is None):
+                answer.finish("failed", state.error or StreamClosed("the stream is closed"))
+                return
+            state.waiting.append(pending)
+            if at is not None:
+                state.play_until = max(state.play_until, at)
+
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        if at is not None:
+            self._asked_until = max(self._asked_until, at)
+        self._engine.submit(add)
+        return answer
+
+    def _check_question(self, question: str, at: float | None) -> None:
+        if not question.strip():
+            raise ValueError("the question is empty")
+        length, room = len(self._state.model.question_layout(question)), self.config.max_question_tokens
+        if length > room:
+            raise ValueError(f"the question takes {length} tokens; max_question_tokens allows {room}")
+        if at is None:
+            return
+        if not (math.isfinite(at) and at >= 0):
+            raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
+        past = self.now if self.now is not None else 0.0
+        if not self._state.paced and math.isfinite(self._asked_until):
+            past = max(past, self._asked_until)
+        if at < past and not self.ended:
+            raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
+        if self.ended and at < past:
+            raise ValueError(f"at={at} is past: the stream ended at {past:.2f} s")
+
+    def play(self, until: float = math.inf) -> None:
+        """Let an unpaced file run on to `until` seconds, by default to its end; returns at once."""
+        self._asked_until = max(self._asked_until, until)
+
+        def extend() -> None:
+            self._state.play_until = max(self._state.play_until, until)
+
+        self._engine.submit(extend)
+
+    def wait(self, timeout: float | None = None) -> StreamStats:
+        """Play to the end and wait for it; returns the counters.
+
+        Raises:
+            TimeoutError: `timeout` seconds passed first.
+            SourceError: the source failed on the way; what was seen can still be asked about.
+        """
+        if not self.ended:
+            self.play()
+        if not self._ended.wait_for(lambda: self.ended, timeout):
+            raise TimeoutError(f"the stream has not ended within {timeout} s")
+        if self.error is not None:
+            raise self.error
+        return self.stats
+
+    def events(self) -> Channel[StreamEvent]:
+        """What happens from now on, to be iterated with `for` or `async for`; ends when the stream is closed.
+
+        An unpaced file plays to its end for it. The channel keeps the newest 4096 events and counts the rest in
+        `missed`.
+        """
+        channel = self.listen()
+        if not self.ended and not self._closed:
+            self.play()
+        return channel
+
+    def listen(self) -> Channel[StreamEvent]:
+        """The same events without making an unpaced file play."""
+        channel: Channel[StreamEvent] = Channel()
+        if self._closed:
+            channel.close()
+        self._listeners.append(channel)
+        return channel
+
+    def close(self) -> None:
+        """Stop watching, fail what is still being answered with StreamClosed, free the memory. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._engine.remove(self._state, StreamClosed("the stream is closed"))
+        for channel in self._listeners:
+            channel.close()
+
+    def _emit(self, event: StreamEvent) -> None:
+        for channel in self._listeners:
+            channel.put(event)
+        if isinstance(event, StreamEnded):
+            with self._ended.changing():
+                pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return iter(self.events())
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return aiter(self.events())
+
+
+def _backend(config: WatchConfig) -> Backend:
+    return "sdpa" if config.backend == "auto" else config.backend
+
+
+def _known(options: dict[str, Any], record: type) -> None:
+    names = [f.name for f in fields(record)]
+    for name in options:
+        if name not in names:
+            raise ValueError(f"unknown option {name!r}; {record.__name__} has {', '.join(names)}")

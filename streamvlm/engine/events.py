@@ -1,0 +1,97 @@
+"""What a stream tells whoever listens. Every event has a `type` for JSON and the stream time it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from streamvlm.engine.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """A stream's counters at one moment; tokens_seen == tokens_window + tokens_stored + tokens_dropped."""
+
+    frames: int = 0  # committed to the cache
+    frames_dropped: int = 0  # read from the source but pushed out by newer ones
+    gap_seconds: float = 0.0  # of stream lost by the source
+    tokens_seen: int = 0
+    tokens_window: int = 0
+    tokens_stored: int = 0
+    tokens_dropped: int = 0
+    peak_slots: int = 0
+    capacity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FramePerceived:
+    """A temporal patch is in the cache; questions asked from now on see it."""
+
+    type: ClassVar[str] = "frame"
+    pts: float  # seconds, of the newest frame in the patch
+    frames: int  # in the patch
+    lag: float | None  # seconds from capture to commit; None for an unpaced file
+    step_seconds: float  # the forward pass that committed it
+    tokens: int  # rows it took
+    window_tokens: int
+    slots_used: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class FramesDropped:
+    """Newer frames pushed these out before they were perceived."""
+
+    type: ClassVar[str] = "dropped"
+    pts: float  # seconds, of the first one
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The source lost this much of the stream just before `pts`."""
+
+    type: ClassVar[str] = "gap"
+    pts: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStarted:
+    """A question was given its snapshot."""
+
+    type: ClassVar[str] = "answer_started"
+    pts: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPiece:
+    """More text of an answer."""
+
+    type: ClassVar[str] = "answer_piece"
+    pts: float
+    answer: Answer
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDone:
+    """An answer ended: complete, truncated, cancelled or failed, as its `status` says."""
+
+    type: ClassVar[str] = "answer"
+    pts: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The source is exhausted, or failed with `error`. What was seen can still be asked about."""
+
+    type: ClassVar[str] = "end"
+    pts: float
+    stats: StreamStats
+    error: str | None = None
+
+
+StreamEvent = FramePerceived | FramesDropped | Gap | AnswerStarted | AnswerPiece | AnswerDone | StreamEnded

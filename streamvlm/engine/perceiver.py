@@ -1,0 +1,141 @@
+"""Perceiver: a stream's eyes. Reads frames and runs the vision tower ahead of the engine, on threads of its own.
+
+source -> [ingest thread] -> frame queue -> [encode thread] -> block queue -> engine
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from streamvlm.engine.signal import HandOver
+from streamvlm.errors import SourceError, StreamVLMError
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.types import Frame, VisionTokens
+
+logger = logging.getLogger(__name__)
+
+BLOCKS_AHEAD = 2  # encoded blocks that may wait for the engine
+JOIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """One temporal patch, encoded, and what the engine must know about its frames."""
+
+    tokens: VisionTokens
+    frames: int  # real ones; a lone last frame is shown twice to fill a two-frame patch
+    last_pts: float  # seconds; the patch may be seen from this moment on
+    captured: float | None  # time.monotonic() of its oldest frame; None for an unpaced file
+    gap: float  # seconds the source lost before it
+    dropped: tuple[float, ...]  # presentation times of frames pushed out before it
+
+
+class Perceiver:
+    """Turns a source into blocks. `paced` sources never wait: the newest frame pushes the oldest out."""
+
+    def __init__(
+        self,
+        source: Iterable[Frame],
+        model: VisionLanguageModel,
+        *,
+        paced: bool,
+        queue_frames: int,
+        frames_per_block: int,
+        on_block: Callable[[], None],
+    ) -> None:
+        self.blocks: HandOver[Block] = HandOver(BLOCKS_AHEAD)
+        self._source = source
+        self._model = model
+        self._paced = paced
+        self._per_block = frames_per_block
+        self._on_block = on_block
+        self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block))
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._ingest, name="streamvlm-ingest", daemon=True),
+            threading.Thread(target=self._encode, name="streamvlm-encode", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to read."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads; frames not yet perceived are forgotten."""
+        self._stopping = True
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+        self._frames.abandon()
+        self.blocks.abandon()
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(JOIN_SECONDS)
+
+    def _ingest(self) -> None:
+        error: Exception | None = None
+        put = self._frames.put_newest if self._paced else self._frames.put
+        try:
+            for frame in self._source:
+                if not put(frame):
+                    break
+        except StreamVLMError as problem:
+            error = problem
+        except (OSError, RuntimeError, ValueError) as problem:  # what decoders and callers' own iterables raise
+            error = SourceError(str(getattr(self._source, "uri", "source")), str(problem))
+        finally:
+            self._frames.close(None if self._stopping else error)
+
+    def _encode(self) -> None:
+        error: Exception | None = None
+        try:
+            with _side_stream(self._model.device):
+                self._encode_all()
+        except (RuntimeError, ValueError) as problem:  # out of memory, a frame no model can take
+            error = problem
+        finally:
+            self.blocks.close(error or self._frames.error)
+            self._on_block()
+
+    def _encode_all(self) -> None:
+        waiting: list[Frame] = []
+        lost: list[float] = []
+        while True:
+            frames, dropped = self._frames.take(self._per_block - len(waiting))
+            lost += [f.pts for f in dropped]
+            waiting += frames
+            changed = any(a.size != b.size for a, b in pairwise(waiting))
+            if frames and len(waiting) < self._per_block and not changed:
+                continue
+            if not waiting:
+                return
+            first = [f for f in waiting if f.size == waiting[0].size] if changed else waiting
+            if not self._put(first, tuple(lost)):
+                return
+            waiting, lost = waiting[len(first) :], []
+
+    def _put(self, frames: list[Frame], lost: tuple[float, ...]) -> bool:
+        """Encode one block; a patch's missing frames are filled by showing the last one again."""
+        filled = [*frames, *[frames[-1]] * (self._model.pixels.temporal - len(frames))]
+        duration = sum(f.duration for f in frames)
+        tokens = self._model.encode(torch.stack([f.data for f in filled]), [(frames[0].pts, duration)])[0]
+        if self._model.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
+        captured = frames[0].captured
+        gap = sum(f.gap for f in frames)
+        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, captured, gap, lost))
+        self._on_block()
+        return ok
+
+
+def _side_stream(device: torch.device) -> torch.cuda.StreamContext:
+    """On CUDA a stream of its own, so that encoding overlaps the step; elsewhere nothing."""
+    own = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    return torch.cuda.stream(own)

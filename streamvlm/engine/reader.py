@@ -1,0 +1,106 @@
+"""Reader: one question on its way through the engine, from its snapshot to its last token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from streamvlm.engine.answer import Answer
+from streamvlm.memory.slots import Rows
+from streamvlm.memory.window import Window
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.models.sampling import Sampler
+from streamvlm.settings import SamplingConfig
+from streamvlm.types import Segment
+
+UNFINISHED_CHARACTER = "�"  # what a tokenizer shows for the first bytes of a character
+
+
+def part_of(segment: Segment, start: int, stop: int) -> Segment:
+    """Rows [start, stop) of a text segment, positions from its own start."""
+    positions = segment.positions[start:stop] - segment.positions[start]
+    return Segment(
+        segment.embeds[start:stop],
+        positions,
+        stop - start,
+        segment.visual[start:stop],
+        (),
+        segment.kind,
+        segment.start,
+        segment.stop,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """One live answer. Owned by the engine thread."""
+
+    answer: Answer
+    model: VisionLanguageModel
+    handle: int  # its id in the slot cache, which pins its snapshot
+    prompt: Segment
+    sampler: Sampler
+    limit: int  # tokens it may write
+    stop: tuple[str, ...] = ()
+    tokens: list[int] = field(default_factory=list)
+    shown: int = 0  # characters already handed over
+    prefilled: int = 0  # rows of the prompt already in the cache
+
+    @property
+    def outstanding(self) -> int:
+        """Slots it may still claim."""
+        return len(self.prompt) - self.prefilled + self.limit - max(0, len(self.tokens) - 1)
+
+    @property
+    def samples(self) -> bool:
+        """Whether its rows of this step end where a token must be chosen."""
+        return self.prefilled == len(self.prompt)
+
+    def next_rows(self, window: Window, chunk: int) -> tuple[Segment, Rows]:
+        """Its rows for the coming step: a piece of the prompt, or the last token it wrote."""
+        if self.prefilled < len(self.prompt):
+            stop = min(len(self.prompt), self.prefilled + chunk)
+            segment = part_of(self.prompt, self.prefilled, stop)
+            self.prefilled = stop
+        else:
+            segment = self.model.token_segment(self.tokens[-1])
+        rows = window.cache.place_private(self.handle, segment.positions, segment.extent)
+        return segment, rows
+
+    def choose(self, logits: Tensor) -> str:
+        """Sample a token from logits [vocabulary]; returns the text it completed. May finish the answer."""
+        token = self.sampler(logits)
+        if token in self.model.eos_tokens:
+            return self._hand_over(self._text()[self.shown :], tokens=0, finish=True)
+        self.tokens.append(token)
+        text = self._text()
+        stops = [at for s in self.stop if (at := text.find(s, max(0, self.shown - len(s)))) >= 0]
+        if stops:
+            return self._hand_over(text[self.shown : min(stops)], tokens=1, finish=True)
+        piece = "" if text.endswith(UNFINISHED_CHARACTER) else text[self.shown :]
+        self.shown += len(piece)
+        self._hand_over(piece, tokens=1, finish=False)
+        if len(self.tokens) >= self.limit:
+            self.answer.finish("truncated")
+        return piece
+
+    def _text(self) -> str:
+        text: str = self.model.tokenizer.decode(self.tokens, skip_special_tokens=True)
+        return text
+
+    def _hand_over(self, piece: str, *, tokens: int, finish: bool) -> str:
+        self.answer.write(piece, tokens)
+        if finish:
+            self.answer.finish("complete")
+        return piece
+
+
+def make_reader(
+    model: VisionLanguageModel, window: Window, answer: Answer, sampling: SamplingConfig, room: int
+) -> Reader:
+    """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned."""
+    ids = model.question_layout(answer.question).ids.tolist()
+    prompt = model.question_segment(answer.question, window.entries[-1].stop)
+    limit = min(sampling.max_new_tokens or room, room)
+    return Reader(answer, model, window.open_reader(), prompt, Sampler(sampling, ids), limit, sampling.stop)

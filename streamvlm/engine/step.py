@@ -1,0 +1,90 @@
+"""One step: a single forward pass over the new rows of everything that has something to say right now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamvlm.engine.reader import Reader
+from streamvlm.engine.stream import Perception, StreamState
+from streamvlm.memory.slots import Rows
+from streamvlm.models.attention import Backend, Group, StepCache, make_group
+from streamvlm.models.base import LanguageInput, VisionLanguageModel
+from streamvlm.types import Segment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A reader's rows in a step."""
+
+    reader: Reader
+    segment: Segment
+    rows: Rows
+    samples: bool  # a token is chosen from its last row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamWork:
+    """What one stream contributes to a step."""
+
+    stream: StreamState
+    perception: Perception | None
+    turns: tuple[Turn, ...]
+
+    @property
+    def parts(self) -> list[tuple[Segment, Rows]]:
+        """Its rows in packed order: perception first, then each reader's."""
+        seen = [] if self.perception is None else self.perception.placed
+        return [*seen, *((t.segment, t.rows) for t in self.turns)]
+
+
+def pack(
+    works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend
+) -> tuple[LanguageInput, list[Group]]:
+    """Lay the rows of all streams end to end and plan each stream's attention."""
+    segments: list[Segment] = []
+    positions: list[Tensor] = []
+    groups: list[Group] = []
+    start = 0
+    for work in works:
+        parts = work.parts
+        assert work.stream.window is not None
+        stop = start + sum(len(s) for s, _ in parts)
+        groups.append(make_group(work.stream.window.cache, slice(start, stop), [r for _, r in parts], backend))
+        segments += [s for s, _ in parts]
+        positions += [r.positions for _, r in parts]
+        start = stop
+    injected = [s.deepstack for s in segments if s.deepstack]
+    batch = LanguageInput(
+        embeds=torch.cat([s.embeds for s in segments])[None].to(model.dtype),
+        positions=torch.cat(positions)[None].to(model.device),
+        visual=torch.cat([s.visual for s in segments])[None].to(model.device),
+        deepstack=tuple(torch.cat(layer) for layer in zip(*injected, strict=True)),
+    )
+    return batch, groups
+
+
+def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Reader]], list[int]]:
+    """The readers that choose a token in this step and the packed row each chooses from."""
+    choosers: list[tuple[StreamState, Reader]] = []
+    rows: list[int] = []
+    at = 0
+    for work in works:
+        at += 0 if work.perception is None else sum(len(s) for s, _ in work.perception.placed)
+        for turn in work.turns:
+            at += len(turn.segment)
+            if turn.samples:
+                choosers.append((work.stream, turn.reader))
+                rows.append(at - 1)
+    return choosers, rows
+
+
+def run_step(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Tensor:
+    """The forward pass; logits [choosers, vocabulary] in the order of `last_rows`. Fills the streams' caches."""
+    batch, groups = pack(works, model, backend)
+    hidden = model.language(batch, past_key_values=StepCache(groups), step=groups)[0]
+    _, rows = last_rows(works)
+    return model.logits(hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)])

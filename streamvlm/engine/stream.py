@@ -1,0 +1,268 @@
+"""StreamState: everything one stream owns inside the engine. Touched by the engine thread only."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamvlm.engine.answer import Answer, Status
+from streamvlm.engine.capacity import Budget, StreamSize, make_policy, plan_budget
+from streamvlm.engine.events import (
+    AnswerDone,
+    AnswerPiece,
+    AnswerStarted,
+    FramePerceived,
+    FramesDropped,
+    Gap,
+    StreamEnded,
+    StreamEvent,
+    StreamStats,
+)
+from streamvlm.engine.perceiver import Block, Perceiver
+from streamvlm.engine.reader import Reader, make_reader
+from streamvlm.errors import StreamClosed
+from streamvlm.memory.slots import CacheShape, Rows, SlotCache
+from streamvlm.memory.window import Window
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.settings import SamplingConfig, WatchConfig
+from streamvlm.types import Kind, Segment
+
+logger = logging.getLogger(__name__)
+
+EPSILON = 1e-6  # seconds
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """A question that has not been given its snapshot yet."""
+
+    answer: Answer
+    sampling: SamplingConfig
+    at: float | None  # seconds of stream time; None: as soon as anything has been seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Perception:
+    """A block placed in the window for the coming step."""
+
+    block: Block
+    placed: list[tuple[Segment, Rows]]
+
+
+@dataclass(slots=True, eq=False)
+class StreamState:
+    """One stream: its eyes, its window, its questions and readers, its counters."""
+
+    model: VisionLanguageModel
+    config: WatchConfig
+    perceiver: Perceiver
+    emit: Callable[[StreamEvent], None]
+    paced: bool
+    play_until: float = 0.0  # an unpaced file is perceived as far as somebody asked, and no further
+    window: Window | None = None
+    budget: Budget | None = None
+    now: float = -math.inf  # presentation time of the newest frame in the window
+    ended: bool = False
+    error: Exception | None = None
+    waiting: list[Question] = field(default_factory=list)  # for their moment
+    readers: list[Reader] = field(default_factory=list)  # with a snapshot each, oldest first
+    frames: int = 0
+    frames_dropped: int = 0
+    gap_seconds: float = 0.0
+    perceived_last: bool = False  # whether the latest step perceived, for the alternating schedule
+
+    # Questions
+
+    def fork_due(self) -> None:
+        """Give every question whose moment has come its snapshot, oldest question first."""
+        if self.window is None:
+            if self.ended:
+                self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
+            return
+        nearest = self.perceiver.blocks.peek()
+        for question in list(self.waiting):
+            reached = question.at is None or question.at <= self.now + EPSILON
+            passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
+            if question.answer.cancel_requested:
+                self.waiting.remove(question)
+                self._finish(question.answer, "cancelled")
+            elif reached or passed or self.ended:
+                self.waiting.remove(question)
+                self._fork(question, self.window)
+
+    def _fork(self, question: Question, window: Window) -> None:
+        room = self.config.max_answer_tokens
+        reader = make_reader(self.model, window, question.answer, question.sampling, room)
+        self.readers.append(reader)
+        question.answer.start(self.now, window.spans)
+        self.emit(AnswerStarted(self.now, question.answer))
+
+    @property
+    def active(self) -> list[Reader]:
+        """The readers that are written now; later ones wait, but their snapshots are already theirs."""
+        return self.readers[: self.config.max_readers]
+
+    def drop_cancelled(self) -> None:
+        """End the readers whose callers no longer want them."""
+        for reader in list(self.readers):
+            if reader.answer.cancel_requested:
+                self.close_reader(reader, "cancelled")
+
+    def close_reader(self, reader: Reader, status: Status | None = None) -> None:
+        """Free a reader's slots; `status` overrides the one it reached by itself."""
+        assert self.window is not None
+        self.readers.remove(reader)
+        self.window.cache.close_reader(reader.handle)
+        if status is not None:
+            reader.answer.finish(status)
+        self.emit(AnswerDone(self.now, reader.answer))
+
+    def _finish(self, answer: Answer, status: Status, error: Exception | None = None) -> None:
+        answer.finish(status, error)
+        self.emit(AnswerDone(self.now, answer))
+
+    def _fail_waiting(self, error: Exception) -> None:
+        for question in self.waiting:
+            self._finish(question.answer, "failed", error)
+        self.waiting.clear()
+
+    # Perception
+
+    def may_perceive(self) -> bool:
+        """Whether the next block is here and its turn has come."""
+        block = self.perceiver.blocks.peek()
+        if block is None:
+            return False
+        return self.paced or self.window is None or block.last_pts <= self.play_until + EPSILON
+
+    def perceive(self) -> Perception | None:
+        """Take the next block and place it in the window, if there is room; never wait for a reader when paced."""
+        block = self.perceiver.blocks.peek()
+        assert block is not None
+        segments = [self.model.frame_segment(block.tokens)]
+        window = self.window
+        if window is None:
+            prefix = self.model.text_segment(self.model.prefix_layout(), Kind.SINK, block.tokens.pts)
+            window = self.window = self._make_window(len(prefix), len(segments[0]))
+            if len(prefix):
+                segments.insert(0, prefix)
+        if not self._make_room(window, segments):
+            return None
+        self.perceiver.blocks.take(1)
+        self._report_losses(block)
+        return Perception(block, window.advance(segments))
+
+    def _make_window(self, prefix: int, block: int) -> Window:
+        per_block = self.model.pixels.temporal
+        self.budget = plan_budget(self.config, StreamSize(prefix, block, per_block))
+        spec = self.model.text_spec
+        shape = CacheShape(
+            layers=spec.layers,
+            kv_heads=spec.kv_heads,
+            head_dim=spec.head_dim,
+            capacity=self.budget.capacity,
+            dtype=self.model.dtype,
+            device=self.model.device,
+        )
+        logger.info("cache of %d slots, %.1f MiB", shape.capacity, shape.nbytes / 2**20)
+        cache = SlotCache(shape, self.model.rotary)
+        policy = make_policy(self.config, self.model.pixels.temporal)
+        return Window(cache, policy, max_tokens=self.budget.window, rebase_at=self.config.rebase_at)
+
+    def _make_room(self, window: Window, segments: list[Segment]) -> bool:
+        """A paced stream finishes its oldest readers early rather than wait for them."""
+        while not self._has_room(window, segments):
+            if not self.readers:
+                return True  # nothing pins it: let the window say what does not fit
+            if not self.paced:
+                return False
+            logger.warning("an answer pins more than pinned_seconds=%s allows: truncated", self.config.pinned_seconds)
+            self.close_reader(self.readers[0], "truncated")
+        return True
+
+    def _has_room(self, window: Window, segments: list[Segment]) -> bool:
+        promised = sum(r.outstanding for r in self.active)
+        return window.cache.free - promised >= window.slots_needed(segments)
+
+    def _report_losses(self, block: Block) -> None:
+        if block.dropped:
+            self.frames_dropped += len(block.dropped)
+            self.emit(FramesDropped(block.dropped[0], len(block.dropped)))
+        if block.gap > 0:
+            self.gap_seconds += block.gap
+            self.emit(Gap(block.tokens.pts, block.gap))
+
+    def commit(self, perception: Perception, step_seconds: float) -> None:
+        """The step has written the block: it is part of what the stream has seen."""
+        assert self.window is not None
+        self.window.commit()
+        block = perception.block
+        self.now = block.last_pts
+        self.frames += block.frames
+        lag = None if block.captured is None else time.monotonic() - block.captured
+        self.emit(
+            FramePerceived(
+                pts=self.now,
+                frames=block.frames,
+                lag=lag,
+                step_seconds=step_seconds,
+                tokens=sum(len(s) for s, _ in perception.placed),
+                window_tokens=len(self.window),
+                slots_used=self.window.cache.used,
+                capacity=self.window.cache.shape.capacity,
+            )
+        )
+
+    def wrote(self, reader: Reader, piece: str) -> None:
+        """A reader chose a token."""
+        if piece:
+            self.emit(AnswerPiece(self.now, reader.answer, piece))
+        if reader.answer.done:
+            self.close_reader(reader)
+
+    # The end
+
+    def note_end(self) -> None:
+        """See whether the source is exhausted."""
+        blocks = self.perceiver.blocks
+        if self.ended or not blocks.finished:
+            return
+        self.ended = True
+        self.error = blocks.error
+        if self.error is not None:
+            logger.error("stream ended: %s", self.error)
+        self.emit(StreamEnded(self.now, self.stats(), None if self.error is None else str(self.error)))
+
+    def close(self, error: Exception) -> None:
+        """End everything that is still open."""
+        for reader in self.readers:  # their slots go with the cache
+            self._finish(reader.answer, "failed", error)
+        self.readers.clear()
+        self._fail_waiting(error)
+        if not self.ended:
+            self.ended = True
+            self.error = error if not isinstance(error, StreamClosed) else None
+            text = None if self.error is None else str(self.error)
+            self.emit(StreamEnded(self.now, self.stats(), text))
+        self.perceiver.stop()
+
+    def stats(self) -> StreamStats:
+        """The counters as of now."""
+        counted = StreamStats(self.frames, self.frames_dropped, self.gap_seconds)
+        if self.window is None:
+            return counted
+        count, cache = self.window.count, self.window.cache
+        return StreamStats(
+            self.frames,
+            self.frames_dropped,
+            self.gap_seconds,
+            tokens_seen=count.seen,
+            tokens_window=len(self.window),
+            tokens_stored=count.stored,
+            tokens_dropped=count.dropped,
+            peak_slots=cache.peak_used,
+            capacity=cache.shape.capacity,
+        )

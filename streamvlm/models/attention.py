@@ -1,0 +1,143 @@
+"""How a packed step reaches the attention of an unmodified transformers model.
+
+The step travels through two public extension points: a `Cache` whose `update` stores new rows in their slots, and a
+registered attention function that lets every group of rows attend to its own stream's slots. Linear layers see one
+packed matrix; attention runs once per group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, Cache
+
+from streamvlm.memory.slots import SHARED, Rows, SlotCache
+
+Backend = Literal["sdpa", "flex"]
+ATTENTION_NAME = "streamvlm"
+BLOCK = 128  # flex works in blocks of this many slots
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """One stream's share of a packed step."""
+
+    cache: SlotCache
+    rows: slice  # of the packed rows
+    slots: Tensor  # int64 [n] where the new keys and values go, on the device
+    extent: int  # slots attended to: [0, extent)
+    mask: Tensor | BlockMask  # sdpa: bool [1, 1, n, extent]; flex: the same as blocks
+
+    def attend(self, layer: int, query: Tensor, scale: float) -> Tensor:
+        """[1, heads, n, head_dim] for queries of the same shape."""
+        keys = self.cache.keys[layer, None, :, : self.extent]
+        values = self.cache.values[layer, None, :, : self.extent]
+        gqa = query.shape[1] != keys.shape[1]
+        if isinstance(self.mask, BlockMask):
+            flex = _flex(query.device.type)
+            out: Tensor = flex(query, keys, values, block_mask=self.mask, scale=scale, enable_gqa=gqa)
+            return out
+        return scaled_dot_product_attention(query, keys, values, self.mask, scale=scale, enable_gqa=gqa)
+
+
+def _flex(device: str) -> Callable[..., Any]:
+    """FlexAttention, compiled where that pays; on a CPU it runs as written, for tests."""
+    chosen: Callable[..., Any] = _compiled_flex() if device == "cuda" else flex_attention
+    return chosen
+
+
+@cache
+def _compiled_flex() -> Any:  # noqa: ANN401
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def make_group(cache: SlotCache, rows: slice, parts: Sequence[Rows], backend: Backend) -> Group:
+    """Plan one stream's attention: `parts` are its rows in packed order."""
+    device = cache.shape.device
+    slots = torch.cat([p.slots for p in parts]).to(device)
+    extent = cache.extent
+    if backend == "flex":
+        extent = min(cache.shape.capacity, -(-extent // BLOCK) * BLOCK)
+        return Group(cache, rows, slots, extent, _block_mask(cache, parts, extent))
+    mask = torch.cat([cache.visible(p, extent) for p in parts])
+    return Group(cache, rows, slots, extent, mask[None, None].to(device))
+
+
+def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMask:
+    device = cache.shape.device
+    q_reader = torch.cat([torch.full_like(p.slots, p.reader) for p in parts]).to(device)
+    q_epoch = torch.cat([torch.full_like(p.slots, p.epoch) for p in parts]).to(device)
+    q_order = torch.cat([p.order for p in parts]).to(device)
+    columns = (cache.reader, cache.birth, cache.death, cache.order)
+    reader, birth, death, order = (c[:extent].to(device) for c in columns)
+
+    def sees(batch: Tensor, head: Tensor, q: Tensor, s: Tensor) -> Tensor:
+        shared = (reader[s] == SHARED) & (birth[s] <= q_epoch[q]) & (q_epoch[q] < death[s])
+        own = (q_reader[q] != SHARED) & (reader[s] == q_reader[q])
+        return (shared | own) & (order[s] <= q_order[q])
+
+    return create_block_mask(sees, None, None, len(q_order), extent, device=device.type)
+
+
+class StepCache(Cache):  # type: ignore[misc]
+    """A transformers cache that stores one step's rows in the slots of their streams.
+
+    Keys and values come back as they are: the attention function reads the slots itself.
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(layers=[])
+        self.groups = groups
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write rotated keys and values [1, kv_heads, rows, head_dim] of one layer."""
+        for group in self.groups:
+            keys, values = key_states[0, :, group.rows], value_states[0, :, group.rows]
+            group.cache.write(layer_idx, group.slots, keys, values)
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions are explicit, so transformers has nothing to count."""
+        return 0
+
+
+def step_attention(
+    module: Any,  # noqa: ANN401
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    *,
+    step: Sequence[Group] | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """The registered attention function; `step` reaches it through the model's keyword arguments.
+
+    Without a step it is plain masked attention, so that the same module also runs outside the engine.
+    """
+    if step is None:
+        gqa, causal = query.shape[1] != key.shape[1], attention_mask is None
+        out = scaled_dot_product_attention(
+            query, key, value, attention_mask, is_causal=causal, scale=scaling, enable_gqa=gqa
+        )
+        return out.transpose(1, 2).contiguous(), None
+    out = torch.empty_like(query)
+    for group in step:
+        out[:, :, group.rows] = group.attend(module.layer_idx, query[:, :, group.rows], scaling)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def register_attention() -> str:
+    """Make the attention function known to transformers; returns the name to load a text tower with."""
+    AttentionInterface.register(ATTENTION_NAME, step_attention)
+    return ATTENTION_NAME
