@@ -49,9 +49,7 @@ def parse_address(uri: str | Path) -> Address:
             return _local(text, Path(url2pathname(urlsplit(text).path)))
         if scheme and not Path(text).exists():
             allowed = ", ".join((*NETWORK_SCHEMES, "file", "webcam"))
-            raise SourceError(
-                redact(text), f"the scheme {scheme!r} is not supported; supported are {allowed}"
-            )
+            raise SourceError(redact(text), f"the scheme {scheme!r} is not supported; supported are {allowed}")
     return _local(text, Path(text))
 
 

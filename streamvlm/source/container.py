@@ -67,6 +67,8 @@ def _ffmpeg_options(address: Address, options: SourceOptions) -> dict[str, str]:
         "protocol_whitelist": _PROTOCOLS.get(address.scheme, "file"),
         "format_whitelist": _FORMATS.get(address.scheme, _MEDIA),
     }
+    if address.medium is Medium.NETWORK:
+        chosen["analyzeduration"] = "2000000"  # microseconds; FFmpeg's 5 s would pass before the first frame
     if address.scheme in ("rtsp", "rtsps"):
         chosen["rtsp_transport"] = "tcp"
         if options.listen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av.error import FFmpegError
@@ -14,8 +14,12 @@ from streamvlm.source.base import Source
 from streamvlm.source.container import explain, open_container
 from streamvlm.source.options import SourceOptions
 from streamvlm.source.pixels import to_tensor
+from streamvlm.source.reader import VideoReader
 from streamvlm.source.sampling import Sampler
 from streamvlm.types import Frame
+
+if TYPE_CHECKING:
+    from av.packet import Packet
 
 _BATCH = 8  # pictures decoded at a time
 _SAFE_FORMATS = frozenset({"mov", "matroska"})
@@ -80,19 +84,20 @@ def _open_decord(address: Address) -> tuple[type[Exception], Any]:
 
 def _inspect(address: Address, options: SourceOptions) -> tuple[int, float | None]:
     """Packets of the video track, and seconds; SourceError for files decord is known to read wrongly."""
-    with open_container(address, options) as container:
+    container = open_container(address, options)
+    with VideoReader(address.shown, container, options.max_broken, lambda: None) as reader:
         if _SAFE_FORMATS.isdisjoint(container.format.name.split(",")):
             raise SourceError(address.shown, "decord reads MP4 and MKV only; use the pyav backend")
-        if not container.streams.video:
-            raise SourceError(address.shown, "there is no video track")
-        packets = 0
         try:
-            for packet in container.demux(container.streams.video[0]):
-                if packet.is_discard:
-                    raise SourceError(
-                        address.shown, "decord ignores the file's edit list; use the pyav backend"
-                    )
-                packets += packet.size > 0
+            packets = sum(_counts(packet, address) for packet in reader.packets() if reader.shows(packet))
         except FFmpegError as error:
             raise SourceError(address.shown, explain(error, options.read_timeout)) from error
-        return packets, None if container.duration is None else container.duration / 1e6
+        if reader.cut_off or reader.missing() > 0:
+            raise SourceError(address.shown, "decord does not notice that the file is cut off; use the pyav backend")
+        return packets, reader.duration
+
+
+def _counts(packet: Packet[Any], address: Address) -> bool:
+    if packet.is_discard:
+        raise SourceError(address.shown, "decord ignores the file's edit list; use the pyav backend")
+    return bool(packet.size)

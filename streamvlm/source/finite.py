@@ -30,13 +30,12 @@ class FiniteSource(Source):
     failure, and a failing connection, is a SourceError: it must not pass for the end of the video.
     """
 
-    def __init__(
-        self, address: Address, container: InputContainer, fps: float | None, options: SourceOptions
-    ) -> None:
+    def __init__(self, address: Address, container: InputContainer, fps: float | None, options: SourceOptions) -> None:
         self._options = options
         self._local = address.medium is Medium.FILE
         self._fps = fps
-        self._reader = VideoReader(address.shown, container, options.max_broken, self._count_broken, "AUTO")
+        self._reader = VideoReader(address.shown, container, options.max_broken, self._count_broken)
+        self._reader.decode_with_threads(across_pictures=True)
         super().__init__(address.shown, duration=self._reader.duration)
 
     def _read(self) -> Iterator[Frame]:

@@ -38,9 +38,7 @@ class ImageSource(Source):
                 self._count_broken()
                 streak += 1
                 if streak >= self._max_broken:
-                    raise SourceError(
-                        self.uri, f"{streak} pictures in a row cannot be read; the last is {path.name}"
-                    )
+                    raise SourceError(self.uri, f"{streak} pictures in a row cannot be read; the last is {path.name}")
                 continue
             streak, seen = 0, seen + 1
             yield Frame(picture, number * self._step, self._step)
@@ -61,9 +59,7 @@ def _list_images(address: Address) -> list[Path]:
     root = Path(address.url)
     if root.is_file():
         return [root]
-    paths = sorted(
-        (p for p in root.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key
-    )
+    paths = sorted((p for p in root.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_key)
     if not paths:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise SourceError(address.shown, f"there are no pictures in this folder ({kinds})")

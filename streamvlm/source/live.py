@@ -34,9 +34,7 @@ class LiveSource(Source):
     first frame after it carries the seconds lost as `gap`. SourceError when every attempt has failed.
     """
 
-    def __init__(
-        self, address: Address, container: InputContainer, fps: float | None, options: SourceOptions
-    ) -> None:
+    def __init__(self, address: Address, container: InputContainer, fps: float | None, options: SourceOptions) -> None:
         self._address = address
         self._options = options
         self._clock = options.clock
@@ -50,10 +48,9 @@ class LiveSource(Source):
         super().__init__(address.shown, live=True)
 
     def _reader_of(self, container: InputContainer) -> VideoReader:
-        # Threads that decode several pictures at once would hold each back by a few pictures.
-        return VideoReader(
-            self._address.shown, container, self._options.max_broken, self._count_broken, "SLICE"
-        )
+        reader = VideoReader(self._address.shown, container, self._options.max_broken, self._count_broken)
+        reader.decode_with_threads(across_pictures=False)
+        return reader
 
     def _read(self) -> Iterator[Frame]:
         while not self._closed.is_set():

@@ -44,8 +44,4 @@ def _open(address: Address, fps: float | None, options: SourceOptions) -> Source
     live = address.medium is Medium.WEBCAM or (
         address.medium is Medium.NETWORK and not (address.scheme in ("http", "https") and container.duration)
     )
-    return (
-        LiveSource(address, container, fps, options)
-        if live
-        else FiniteSource(address, container, fps, options)
-    )
+    return LiveSource(address, container, fps, options) if live else FiniteSource(address, container, fps, options)

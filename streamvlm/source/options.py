@@ -52,9 +52,7 @@ class SourceOptions:
 
     backend: str = "pyav"  # "decord" reads local MP4 and MKV files only
     open_timeout: float = 10.0  # seconds until a source must have answered
-    read_timeout: float = (
-        10.0  # seconds a source may be silent; also how long close() may take to unblock a reader
-    )
+    read_timeout: float = 10.0  # seconds a source may be silent; also how long close() may take to unblock a reader
     max_broken: int = 300  # packets in a row that cannot be read before the source is given up
     backoff: Backoff = field(default_factory=Backoff)
     listen: bool = False  # RTSP only: wait for the camera to connect to us and publish

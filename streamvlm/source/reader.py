@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
@@ -35,7 +35,6 @@ class VideoReader:
         container: InputContainer,
         max_broken: int,
         on_broken: Callable[[], None],
-        threads: str,
     ) -> None:
         self._container = container
         self._max_broken = max_broken
@@ -48,7 +47,6 @@ class VideoReader:
         except SourceError:
             container.close()
             raise
-        self._stream.thread_type = threads
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.step = float(1 / rate) if rate else DEFAULT_STEP  # nominal seconds between pictures
         self.duration = None if container.duration is None else container.duration / 1e6  # seconds
@@ -59,8 +57,8 @@ class VideoReader:
         The None lets the caller look at its clock while only sound arrives. Raises TooManyBroken, and FFmpegError
         when the connection fails.
         """
-        for packet in self._packets():
-            if packet.stream.index != self._stream.index:
+        for packet in self.packets():
+            if not self.shows(packet):
                 yield None
                 continue
             pictures = self._decode(packet)
@@ -68,10 +66,39 @@ class VideoReader:
             if not pictures:
                 yield None
 
+    def packets(self) -> Iterator[Packet[Any]]:
+        """Yield the packets of every track, past those that cannot be read."""
+        damaged = 0
+        while damaged < self._max_broken:
+            try:
+                for packet in self._container.demux():
+                    damaged = 0
+                    self._note_stop(packet)
+                    yield packet
+                return
+            except InvalidDataError:
+                damaged += 1
+                self._on_broken()
+        self.cut_off = True
+
+    def shows(self, packet: Packet[Any]) -> bool:
+        """Whether a packet is of the video track that is read."""
+        return bool(packet.stream.index == self._stream.index)
+
     def shown_for(self, picture: VideoFrame) -> float:
         """Seconds a picture is shown for."""
         seconds = float((picture.duration or 0) * (picture.time_base or 0))
         return seconds if seconds > 0 else self.step
+
+    def decode_with_threads(self, across_pictures: bool) -> None:
+        """Let FFmpeg decode several pictures at once, which is faster but holds each back by a few pictures."""
+        self._stream.thread_type = "AUTO" if across_pictures else "SLICE"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the container; may be called more than once."""
@@ -86,20 +113,6 @@ class VideoReader:
         begin = (self._container.start_time or 0) / 1e6
         missing = begin + self.duration - self._stop
         return missing if missing > _SLACK else 0.0
-
-    def _packets(self) -> Iterator[Packet[Any]]:
-        damaged = 0
-        while damaged < self._max_broken:
-            try:
-                for packet in self._container.demux():
-                    damaged = 0
-                    self._note_stop(packet)
-                    yield packet
-                return
-            except InvalidDataError:
-                damaged += 1
-                self._on_broken()
-        self.cut_off = True
 
     def _note_stop(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base:

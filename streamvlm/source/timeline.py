@@ -39,8 +39,7 @@ class LiveTimeline:
 
     def __init__(self, step: float = DEFAULT_STEP) -> None:
         self.step = step  # nominal seconds between pictures
-        self._start: float | None = None  # clock time of the first picture
-        self._last = 0.0  # stream time of the newest picture
+        self._last: float | None = None  # stream time of the newest picture
         self._arrived = 0.0  # clock time of the newest picture
         self._anchor: tuple[float, float] | None = None  # a timestamp and its stream time
         self._newest: float | None = None  # the newest timestamp
@@ -55,30 +54,25 @@ class LiveTimeline:
 
         None for a picture that is out of order.
         """
-        if self._start is None:
-            self._start = now
-            self._anchor = None if pts is None else (pts, 0.0)
-            self._arrived, self._newest = now, pts
-            return 0.0, 0.0
+        before = self._last
         time = self._time(pts, now)
-        if time <= self._last:
+        if before is not None and time <= before:
             return None
-        gap = max(time - self._last - self.step, 0.0) if self._cut else 0.0
+        gap = max(time - before - self.step, 0.0) if self._cut and before is not None else 0.0
         self._last, self._arrived, self._cut = time, now, False
         self._newest = self._newest if pts is None else pts
         return time, gap
 
     def _time(self, pts: float | None, now: float) -> float:
-        assert self._start is not None
-        clock = now - self._start
+        elapsed = now - self._arrived
         if pts is None:
-            return self._last + self.step if self._anchor else max(clock, self._last + 1e-3)
-        if self._anchor is None or self._leaps(pts, now):
-            self._anchor = (pts, max(clock, self._last + self.step))
+            if self._last is None:
+                return 0.0
+            return self._last + (self.step if self._anchor else max(elapsed, 1e-3))
+        if self._anchor is None or self._leaps(pts, elapsed):
+            self._anchor = (pts, 0.0 if self._last is None else self._last + max(elapsed, self.step))
         return self._anchor[1] + (pts - self._anchor[0])
 
-    def _leaps(self, pts: float, now: float) -> bool:
-        if self._newest is None:
-            return False
-        change = pts - self._newest
-        return change < -REORDERING or change > now - self._arrived + LEAP
+    def _leaps(self, pts: float, elapsed: float) -> bool:
+        change = 0.0 if self._newest is None else pts - self._newest
+        return change < -REORDERING or change > elapsed + LEAP
