@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LABEL_SIZES = (len(COLORS) + 1, len(SHAPES) + 1, 12, 11)  # colour, shape, tens, ones; 0 is nothing
 _COVER = 0.12  # share of a token's area from which a thing counts as covering it
+_WORTH_A_POOL = 16  # clips; starting workers takes as long as rendering these
 PACES = {"cuts": Pace(quiet=(0.5, 0.5), cut=1.0), "slow": Pace()}
 
 
@@ -81,9 +83,13 @@ def _story(spec: ClipSpec, clip: int) -> Story:
 
 
 def _render_all(spec: ClipSpec) -> tuple[Tensor, Tensor]:
-    # Spawned, not forked: torch's thread pool does not survive a fork.
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        parts = list(pool.map(partial(render_clip, spec), range(spec.clips), chunksize=8))
+    render = partial(render_clip, spec)
+    if spec.clips < _WORTH_A_POOL:
+        parts = [render(clip) for clip in range(spec.clips)]
+    else:  # spawned, not forked: torch's thread pool does not survive a fork
+        workers, context = os.cpu_count() or 1, get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            parts = list(pool.map(render, range(spec.clips), chunksize=8))
     return (
         torch.from_numpy(np.stack([frames for frames, _ in parts])),
         torch.from_numpy(np.stack([labels for _, labels in parts])),
@@ -92,7 +98,6 @@ def _render_all(spec: ClipSpec) -> tuple[Tensor, Tensor]:
 
 def render_clip(spec: ClipSpec, clip: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Frames [n, 3, side, side] as read back from H.264, and their labels [n, tokens, 4]."""
-    torch.set_num_threads(1)
     story, painter = _story(spec, clip), Painter()
     times = [index / spec.fps for index in range(spec.frames)]
     quality = random.Random(story.seed).randint(16, 28)

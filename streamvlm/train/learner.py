@@ -15,6 +15,8 @@ from streamvlm.train.clips import LABEL_SIZES, Clips
 from streamvlm.train.packing import PADDING, Batch
 from streamvlm.vision import normalise
 
+Score = dict[str, tuple[int, int]]  # task to (right, asked)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Losses:
@@ -31,6 +33,9 @@ class Features:
     embeds: Tensor  # [frames, tokens, hidden]
     deepstack: tuple[Tensor, ...]  # [frames, tokens, hidden] each
 
+    def __getitem__(self, index: Tensor) -> Features:
+        return Features(self.embeds[index], tuple(layer[index] for layer in self.deepstack))
+
 
 class Learner(nn.Module):
     """The model with a head, thrown away afterwards, that makes each vision token name what it covers.
@@ -45,21 +50,24 @@ class Learner(nn.Module):
         self.naming = nn.Linear(model.text_spec.hidden, sum(LABEL_SIZES))
         self._precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
 
-    def losses(self, batch: Batch, clips: Clips, frozen: bool) -> Losses:
-        """Forward both losses; `frozen` keeps the vision tower as it is."""
-        where = torch.tensor([(s.clip, s.frame) for e in batch.episodes for s in e.shots]).T
+    def losses(self, batch: Batch, seen: Features, labels: Tensor | None) -> Losses:
+        """Both losses; `labels` uint8 [frames, tokens, 4] is what each vision token covers, None without naming."""
         with self._precision:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                seen = self.see(clips.frames[where[0], where[1]])
-            naming = torch.zeros(())
-            if not frozen:
-                naming = self._naming_loss(seen.embeds, clips.labels[where[0], where[1]].long())
+            naming = torch.zeros(()) if labels is None else self._naming_loss(seen.embeds, labels.long())
             logits, targets = self.answer_logits(batch, seen)
         return Losses(nn.functional.cross_entropy(logits, targets), naming)
 
     def see(self, frames: Tensor) -> Features:
         """The vision tower on uint8 [n, 3, side, side]."""
-        return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
+        with self._precision:
+            return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
+
+    def remember(self, frames: Tensor) -> Features:
+        """What `see` gives for many frames, for stages that leave the vision tower as it is."""
+        with torch.no_grad():
+            parts = [self.see(chunk) for chunk in torch.split(frames, 256)]
+        deepstack = zip(*(part.deepstack for part in parts), strict=True)
+        return Features(torch.cat([p.embeds for p in parts]), tuple(torch.cat(layer) for layer in deepstack))
 
     def answer_logits(self, batch: Batch, seen: Features) -> tuple[Tensor, Tensor]:
         """float32 [answer tokens, vocabulary] and the ids they should be."""
@@ -72,20 +80,20 @@ class Learner(nn.Module):
         return self.model.logits(hidden[learnt]), batch.targets[learnt]
 
     def _naming_loss(self, embeds: Tensor, labels: Tensor) -> Tensor:
-        parts = self.naming(embeds).float().split(LABEL_SIZES, dim=-1)
+        parts = torch.split(self.naming(embeds).float(), LABEL_SIZES, dim=-1)
         losses = [
             nn.functional.cross_entropy(part.flatten(0, 1), labels[..., i].flatten()) for i, part in enumerate(parts)
         ]
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def accuracy(self, batches: Iterable[Batch], clips: Clips) -> dict[str, tuple[int, int]]:
+    def accuracy(self, batches: Iterable[Batch], clips: Clips) -> Score:
         """(right, asked) per task: every token of the answer is the model's first choice, as greedy decoding."""
-        score: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        score: Score = defaultdict(lambda: (0, 0))
         for batch in batches:
-            where = torch.tensor([(s.clip, s.frame) for e in batch.episodes for s in e.shots]).T
+            seen = self.see(clips.frames[batch.where])
             with self._precision:
-                logits, targets = self.answer_logits(batch, self.see(clips.frames[where[0], where[1]]))
+                logits, targets = self.answer_logits(batch, seen)
             wrong = torch.zeros(batch.targets.shape, dtype=torch.bool)
             wrong[batch.targets != PADDING] = logits.argmax(-1) != targets
             for row, episode in enumerate(batch.episodes):

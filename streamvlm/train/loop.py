@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from streamvlm.train.architecture import export, new_model
-from streamvlm.train.clips import Clips, load_clips
+from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import make_episode
-from streamvlm.train.learner import Learner
+from streamvlm.train.learner import Features, Learner, Losses, Score
 from streamvlm.train.packing import Batch, Packer
 from streamvlm.train.plan import Plan, Stage
 
@@ -46,6 +46,7 @@ class Trainer:
         self.packer = Packer(self.model)
         cache = plan.out.parent / "cache"
         self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
+        self._seen: dict[ClipSpec, Features] = {}  # filled by stages that leave the vision tower as it is
         self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98))
 
     @property
@@ -72,10 +73,9 @@ class Trainer:
 
     def _step(self, stage: Stage, index: int) -> None:
         began = time.monotonic()
-        frozen = stage.auxiliary == 0
         batch, clips = self._batch(stage)
         self.learner.train()
-        losses = self.learner.losses(batch, clips, frozen)
+        losses = self._losses(batch, clips, frozen=stage.auxiliary == 0)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(stage, index)
         self.optimizer.zero_grad()
@@ -93,6 +93,16 @@ class Trainer:
         if self.step % self.plan.checkpoint_every == 0:
             self.save()
 
+    def _losses(self, batch: Batch, clips: Clips, frozen: bool) -> Losses:
+        clip, frame = batch.where
+        if not frozen:
+            seen = self.learner.see(clips.frames[clip, frame])
+            return self.learner.losses(batch, seen, clips.labels[clip, frame])
+        if clips.spec not in self._seen:
+            log.info("running the vision tower over %s", clips.spec.name)
+            self._seen[clips.spec] = self.learner.remember(clips.frames.flatten(0, 1))
+        return self.learner.losses(batch, self._seen[clips.spec][clip * clips.spec.frames + frame], None)
+
     def _batch(self, stage: Stage) -> tuple[Batch, Clips]:
         """The batch of the current step: a function of the seed and the step alone, so that resuming is exact."""
         rng = random.Random(f"{self.plan.seed}/{self.step}")
@@ -106,7 +116,7 @@ class Trainer:
         episodes = [make_episode(clips, window, questions, rng) for _ in range(count)]
         return self.packer.batch(episodes), clips
 
-    def validate(self, stage: Stage) -> dict[str, tuple[int, int]]:
+    def validate(self, stage: Stage) -> Score:
         """Right and asked per task on streams never trained on."""
         clips, rng = self.footage.validation, random.Random("validation")
         windows = [w for w in _VALIDATION_WINDOWS if w <= stage.window[1]]
@@ -147,7 +157,7 @@ def learning_rate(stage: Stage, index: int) -> float:
     return stage.lr * (stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def summary(score: dict[str, tuple[int, int]]) -> str:
+def summary(score: Score) -> str:
     """One line: overall and per-task accuracy."""
     right, asked = (sum(column) for column in zip(*score.values(), strict=True))
     tasks = ", ".join(f"{task} {r / n:.1%} of {n}" for task, (r, n) in sorted(score.items()))

@@ -43,6 +43,12 @@ class Batch:
     block: Tensor  # int64 [b, n]
     episodes: tuple[Episode, ...]
 
+    @property
+    def where(self) -> tuple[Tensor, Tensor]:
+        """(clip, frame) int64 [frames] each, of every vision frame in the order of its rows."""
+        shots = [shot for episode in self.episodes for shot in episode.shots]
+        return torch.tensor([s.clip for s in shots]), torch.tensor([s.frame for s in shots])
+
 
 class Packer:
     """Builds batches through the model's own layouts, and remembers tokenised text."""
