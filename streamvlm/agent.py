@@ -168,8 +168,8 @@ class Stream:
         state = self._state
 
         def add() -> None:
-            if self._closed or (state.ended and state.window is None):
-                answer.finish("failed", state.error or StreamClosed("the stream is closed"))
+            if state.closed or (state.ended and state.window is None):
+                state.finish(answer, "failed", state.error or StreamClosed("the stream is closed"))
                 return
             state.waiting.append(pending)
             if at is not None:
@@ -192,7 +192,8 @@ class Stream:
             return
         if not (math.isfinite(at) and at >= 0):
             raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
-        past = self.now if self.now is not None else 0.0
+        # Whatever was asked for before the first block is answered as of that block, so it cannot be too late.
+        past = self._state.now if self._state.now > self._state.first else 0.0
         if not self._state.paced and math.isfinite(self._asked_until):
             past = max(past, self._asked_until)
         if at < past and not self.ended:

@@ -194,7 +194,7 @@ class Engine:
                 self._on_step(work.stream)
 
     def _drop(self, stream: StreamState, error: Exception) -> None:
-        logger.error("stream closed: %s", error)
+        logger.info("stream closed: %s", error)  # the caller is told by the event and by `error`
         if stream in self._streams:
             self._streams.remove(stream)
         stream.close(error)

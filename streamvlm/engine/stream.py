@@ -64,8 +64,10 @@ class StreamState:
     play_until: float = 0.0  # an unpaced file is perceived as far as somebody asked, and no further
     window: Window | None = None
     budget: Budget | None = None
+    first: float = math.inf  # seconds, when the first block could be seen
     now: float = -math.inf  # presentation time of the newest frame in the window
     ended: bool = False
+    closed: bool = False  # nothing can be asked any more
     error: Exception | None = None
     waiting: list[Question] = field(default_factory=list)  # for their moment
     readers: list[Reader] = field(default_factory=list)  # with a snapshot each, oldest first
@@ -88,7 +90,7 @@ class StreamState:
             passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
             if question.answer.cancel_requested:
                 self.waiting.remove(question)
-                self._finish(question.answer, "cancelled")
+                self.finish(question.answer, "cancelled")
             elif reached or passed or self.ended:
                 self.waiting.remove(question)
                 self._fork(question, self.window)
@@ -120,13 +122,16 @@ class StreamState:
             reader.answer.finish(status)
         self.emit(AnswerDone(self.now, reader.answer))
 
-    def _finish(self, answer: Answer, status: Status, error: Exception | None = None) -> None:
+    def finish(self, answer: Answer, status: Status, error: Exception | None = None) -> None:
+        """End an answer that has no reader, or no longer."""
+        if status == "failed" and answer.cancel_requested:
+            status, error = "cancelled", None
         answer.finish(status, error)
         self.emit(AnswerDone(self.now, answer))
 
     def _fail_waiting(self, error: Exception) -> None:
         for question in self.waiting:
-            self._finish(question.answer, "failed", error)
+            self.finish(question.answer, "failed", error)
         self.waiting.clear()
 
     # Perception
@@ -201,6 +206,7 @@ class StreamState:
         self.window.commit()
         block = perception.block
         self.now = block.last_pts
+        self.first = min(self.first, self.now)
         self.frames += block.frames
         lag = None if block.captured is None else time.monotonic() - block.captured
         self.emit(
@@ -233,13 +239,14 @@ class StreamState:
         self.ended = True
         self.error = blocks.error
         if self.error is not None:
-            logger.error("stream ended: %s", self.error)
+            logger.info("stream ended: %s", self.error)  # the caller is told by the event and by `error`
         self.emit(StreamEnded(self.now, self.stats(), None if self.error is None else str(self.error)))
 
     def close(self, error: Exception) -> None:
         """End everything that is still open."""
+        self.closed = True
         for reader in self.readers:  # their slots go with the cache
-            self._finish(reader.answer, "failed", error)
+            self.finish(reader.answer, "failed", error)
         self.readers.clear()
         self._fail_waiting(error)
         if not self.ended:
