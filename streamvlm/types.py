@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from torch import Tensor
@@ -60,7 +60,7 @@ class Segment:
 
     embeds: Tensor  # [n, hidden]
     positions: Tensor  # int64 [n, 3] t,h,w relative to the segment's start
-    extent: int  # largest relative position + 1
+    extent: int  # how far it advances the cursor; 0 for a part that does not end a segment
     visual: Tensor  # bool [n], rows that carry projected vision tokens
     deepstack: tuple[Tensor, ...]  # per injected layer [visual.sum(), hidden]
     kind: Kind
@@ -69,3 +69,16 @@ class Segment:
 
     def __len__(self) -> int:
         return int(self.embeds.shape[0])
+
+    def part(self, start: int, stop: int) -> Segment:
+        """Rows [start, stop), so that parts written one after the other are the whole. Only the last one advances
+        the cursor: positions stay relative to the start of the whole."""
+        first, last = int(self.visual[:start].sum()), int(self.visual[:stop].sum())
+        return replace(
+            self,
+            embeds=self.embeds[start:stop],
+            positions=self.positions[start:stop],
+            extent=self.extent if stop == len(self) else 0,
+            visual=self.visual[start:stop],
+            deepstack=tuple(layer[first:last] for layer in self.deepstack),
+        )

@@ -28,6 +28,7 @@ class PixelSpec:
     min_pixels: int  # pixels of one temporal patch, all its frames together
     max_pixels: int
     fixed_size: tuple[int, int] | None = None  # (height, width), for towers of one resolution
+    enlarge: bool = True  # first scale up a frame with a side below `factor` (Qwen3-VL; Qwen2.5-VL does not)
 
     @property
     def factor(self) -> int:
@@ -54,12 +55,12 @@ def smart_resize(height: int, width: int, spec: PixelSpec) -> tuple[int, int]:
     """
     if min(height, width) <= 0:
         raise ValueError(f"frame size must be positive, got {height}x{width}")
-    if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
-        raise ValueError(f"aspect ratio must be at most {MAX_ASPECT_RATIO}, got a frame of {height}x{width}")
-    factor, frames = spec.factor, spec.temporal
-    if min(height, width) < factor:
+    size, factor, frames = f"{height}x{width}", spec.factor, spec.temporal
+    if spec.enlarge and min(height, width) < factor:
         scale = factor / min(height, width)
         height, width = int(height * scale), int(width * scale)
+    if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
+        raise ValueError(f"aspect ratio must be at most {MAX_ASPECT_RATIO}, got a frame of {size}")
     rows, columns = round(height / factor) * factor, round(width / factor) * factor
     volume = frames * height * width
     if frames * rows * columns > spec.max_pixels:

@@ -19,6 +19,7 @@ from transformers import (
 
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import adapt
+from streamvlm.settings import ModelConfig
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava_onevision")
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
@@ -46,7 +47,7 @@ def _text(tokenizer: PreTrainedTokenizerFast, **extra: Any) -> dict[str, Any]:
         "num_key_value_heads": 2,
         "max_position_embeddings": 32768,
         "use_sliding_window": False,
-        "initializer_range": 0.2,
+        "initializer_range": 0.12,
         **extra,
     }
 
@@ -115,5 +116,4 @@ def random_model(family: str) -> VisionLanguageModel:
         for name, parameter in module.named_parameters():  # biases and norms off their trivial initial values
             if parameter.ndim == 1 and "norm" not in name:
                 parameter.normal_(0, 0.1)
-    settings = {"min_pixels": 2 * 1024, "max_pixels": 2 * 4096}
-    return adapt(module.float(), tokenizer, settings=settings)
+    return adapt(module.float(), tokenizer, ModelConfig(min_pixels=1024, max_pixels=4096))

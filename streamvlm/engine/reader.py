@@ -17,21 +17,6 @@ from streamvlm.types import Segment
 UNFINISHED_CHARACTER = "�"  # what a tokenizer shows for the first bytes of a character
 
 
-def part_of(segment: Segment, start: int, stop: int) -> Segment:
-    """Rows [start, stop) of a text segment, positions from its own start."""
-    positions = segment.positions[start:stop] - segment.positions[start]
-    return Segment(
-        segment.embeds[start:stop],
-        positions,
-        stop - start,
-        segment.visual[start:stop],
-        (),
-        segment.kind,
-        segment.start,
-        segment.stop,
-    )
-
-
 @dataclass(slots=True, eq=False)
 class Reader:
     """One live answer. Owned by the engine thread."""
@@ -61,7 +46,7 @@ class Reader:
         """Its rows for the coming step: a piece of the prompt, or the last token it wrote."""
         if self.prefilled < len(self.prompt):
             stop = min(len(self.prompt), self.prefilled + chunk)
-            segment = part_of(self.prompt, self.prefilled, stop)
+            segment = self.prompt.part(self.prefilled, stop)
             self.prefilled = stop
         else:
             segment = self.model.token_segment(self.tokens[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -140,6 +141,13 @@ class VisionLanguageModel(ABC):
 
     # layouts: what the sequence is made of
 
+    @cached_property
+    def _special_tokens(self) -> re.Pattern[str]:
+        """Matches every special token, those too that the tokenizer has no name for (LLaVA's `<video>`)."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {*self.tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
+        return re.compile("|".join(re.escape(t) for t in sorted(tokens)))
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, special tokens recognised, none added."""
         with self._tokenizer_lock:  # fast tokenizers refuse to be borrowed twice
@@ -161,9 +169,9 @@ class VisionLanguageModel(ABC):
 
         Special tokens are taken out of `question`, so that it cannot forge a turn.
         """
-        clean = question
-        for token in self.tokenizer.all_special_tokens:
-            clean = clean.replace(token, "")
+        before, clean = question, self._special_tokens.sub("", question)
+        while clean != before:  # what is taken out may leave two halves that make another
+            before, clean = clean, self._special_tokens.sub("", clean)
         return self.text_layout(self.chat.question_prefix + clean.strip() + self.chat.question_suffix)
 
     @abstractmethod

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 TINY_FOLDER = Path(__file__).parent / "tiny"
 STREAM_PIXELS = 448 * 448  # per frame: what keeps a 7B model in step with 2 frames a second
+RGB = tuple[float, float, float]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 
@@ -41,23 +43,23 @@ class Family:
     notes: str
 
 
-def _qwen_pixels(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Any, Mapping[str, Any]], PixelSpec]:
-    def build(config: Any, settings: Mapping[str, Any]) -> PixelSpec:  # noqa: ANN401
-        vision, size = config.vision_config, settings.get("size") or {}
-        cap = STREAM_PIXELS * vision.temporal_patch_size
-        lowest = settings.get("min_pixels") or size.get("shortest_edge") or 56 * 56
-        highest = settings.get("max_pixels") or size.get("longest_edge") or cap
-        return PixelSpec(
-            patch=vision.patch_size,
-            merge=vision.spatial_merge_size,
-            temporal=vision.temporal_patch_size,
-            mean=tuple(settings.get("image_mean") or mean),
-            std=tuple(settings.get("image_std") or std),
-            min_pixels=min(lowest, cap),
-            max_pixels=min(highest, cap),
-        )
-
-    return build
+def _qwen_pixels(config: Any, settings: Mapping[str, Any], *, mean: RGB, std: RGB, per_frame: bool) -> PixelSpec:  # noqa: ANN401
+    """`per_frame` is Qwen2.5-VL's sizing: a checkpoint's limits count one frame, not all frames of a video."""
+    vision, size = config.vision_config, settings.get("size") or {}
+    frames = vision.temporal_patch_size
+    cap, unit = STREAM_PIXELS * frames, frames if per_frame else 1
+    lowest = settings.get("min_pixels") or size.get("shortest_edge") or 56 * 56
+    highest = settings.get("max_pixels") or size.get("longest_edge") or cap
+    return PixelSpec(
+        patch=vision.patch_size,
+        merge=vision.spatial_merge_size,
+        temporal=frames,
+        mean=tuple(settings.get("image_mean") or mean),
+        std=tuple(settings.get("image_std") or std),
+        min_pixels=min(lowest * unit, cap),
+        max_pixels=min(highest * unit, cap),
+        enlarge=not per_frame,
+    )
 
 
 def _llava_pixels(config: Any, settings: Mapping[str, Any]) -> PixelSpec:  # noqa: ANN401
@@ -76,7 +78,8 @@ def _llava_pixels(config: Any, settings: Mapping[str, Any]) -> PixelSpec:  # noq
 
 def families() -> dict[str, Family]:
     """The supported families by transformers' `model_type`."""
-    qwen25, qwen3 = _qwen_pixels(CLIP_MEAN, CLIP_STD), _qwen_pixels(HALF, HALF)
+    qwen25 = partial(_qwen_pixels, mean=CLIP_MEAN, std=CLIP_STD, per_frame=True)
+    qwen3 = partial(_qwen_pixels, mean=HALF, std=HALF, per_frame=False)
     helpful = "You are a helpful assistant."
     return {
         "qwen2_5_vl": Family(
