@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Any, Self
 
 import av
-from media import HEIGHT, TICKS, WIDTH, coded_picture
+from media import HEIGHT, TICKS, WIDTH, coded_picture, constant_rate, transport_stream
 
 RATE = 10  # pictures a second
 
@@ -138,6 +138,17 @@ def send_file(request: BaseHTTPRequestHandler, data: bytes) -> None:
     request.wfile.write(data)
 
 
+def send_range(request: BaseHTTPRequestHandler, data: bytes, length: int | None = None) -> None:
+    """Answer with the part of a file that is asked for; hang up after `length` bytes of it."""
+    begin = int(re.search(r"\d+", request.headers.get("Range", "bytes=0-"))[0])  # type: ignore[index]
+    request.send_response(206)
+    request.send_header("Accept-Ranges", "bytes")
+    request.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+    request.send_header("Content-Length", str(len(data) - begin))
+    request.end_headers()
+    request.wfile.write(data[begin:][:length])
+
+
 def broadcast(request: BaseHTTPRequestHandler, data: bytes, hold: Event | None = None) -> None:
     """Answer without a length; then fall silent until `hold` is set, or hang up."""
     request.send_response(200)
@@ -147,3 +158,8 @@ def broadcast(request: BaseHTTPRequestHandler, data: bytes, hold: Event | None =
     request.wfile.flush()
     if hold is not None:
         hold.wait(60)
+
+
+def broadcasts(*firsts: int) -> list[bytes]:
+    """MPEG-TS of eight seconds each, numbered from `firsts`."""
+    return [transport_stream(constant_rate(8.0, RATE), first=first, tune="zerolatency") for first in firsts]

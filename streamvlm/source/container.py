@@ -56,7 +56,8 @@ def open_container(address: Address, options: SourceOptions) -> InputContainer:
             url, format=camera, options=_ffmpeg_options(address, options), timeout=timeouts
         )
     except (FFmpegError, UnicodeError, ValueError) as error:
-        raise SourceError(address.shown, _explain_open(error, address, options)) from error
+        # Not "from error": FFmpeg's message carries the whole address, password and all, into every traceback.
+        raise SourceError(address.shown, _explain_open(error, address, options)) from None
     return container
 
 
@@ -73,6 +74,8 @@ def _ffmpeg_options(address: Address, options: SourceOptions) -> dict[str, str]:
         chosen["rtsp_transport"] = "tcp"
         if options.listen:
             chosen |= {"rtsp_flags": "listen", "listen_timeout": str(math.ceil(options.open_timeout))}
+    if address.scheme == "udp":
+        chosen["overrun_nonfatal"] = "1"  # a slow reader loses packets, not the stream
     if address.scheme in ("http", "https"):
         # Only takes effect where the server can resume at an offset, so never on a live stream.
         chosen |= {"reconnect": "1", "reconnect_delay_max": "2"}
@@ -89,7 +92,7 @@ def _explain_open(error: Exception, address: Address, options: SourceOptions) ->
 
 
 def explain(error: Exception, timeout: float) -> str:
-    """Why reading failed. Never quotes FFmpeg's own message, which carries the whole address, password and all."""
+    """Why reading failed, without FFmpeg's own message and the password in it."""
     if isinstance(error, ExitError | TimeoutError):
         return f"no data for {timeout:g} s"
     if isinstance(error, InvalidDataError):

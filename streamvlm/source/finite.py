@@ -66,7 +66,7 @@ class FiniteSource(Source):
         except TooManyBroken as error:
             raise SourceError(self.uri, f"the file is damaged: {error}") from error
         except FFmpegError as error:
-            raise SourceError(self.uri, explain(error, self._options.read_timeout)) from error
+            raise SourceError(self.uri, explain(error, self._options.read_timeout)) from None
 
     def _broken(self) -> str:
         count = self.stats.packets_broken
