@@ -64,6 +64,7 @@ class Window:
         self.rebase_at = rebase_at
         self.entries: list[WindowEntry] = []
         self.cursor = 0  # next rotary position
+        self.rebases = 0  # times all positions were shifted back
         self.count = TokenCount()
         self._frames = 0
         self._pending: list[WindowEntry] = []
@@ -204,6 +205,7 @@ class Window:
         if lowest < self.rebase_at // 2:  # the window itself spans the limit: nothing to gain
             return
         self.cache.shift(-lowest)
+        self.rebases += 1
         self.cursor -= lowest
         for entry in self.entries:
             entry.base -= lowest

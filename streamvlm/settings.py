@@ -111,11 +111,12 @@ class SamplingConfig:
     min_p: float = 0.0  # 0: off
     repetition_penalty: float = 1.0  # 1: off
     seed: int | None = None  # None: a fresh one for every answer
+    min_new_tokens: int = 0  # tokens before which the model may not end an answer
     max_new_tokens: int | None = None  # None: all the room the stream gives (max_answer_tokens)
     stop: tuple[str, ...] = ()  # strings that end the answer
 
     def __post_init__(self) -> None:
-        _require_least(self, 0, "temperature", "top_k", "seed")
+        _require_least(self, 0, "temperature", "top_k", "seed", "min_new_tokens")
         _require(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p", "in [0, 1]", self.min_p)
         _require_positive(self, "repetition_penalty")

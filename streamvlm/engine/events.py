@@ -21,6 +21,7 @@ class StreamStats:
     tokens_dropped: int = 0
     peak_slots: int = 0
     capacity: int = 0
+    rebases: int = 0  # times positions were shifted back, to keep angles small
 
 
 @dataclass(frozen=True, slots=True)

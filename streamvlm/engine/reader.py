@@ -88,4 +88,5 @@ def make_reader(
     ids = model.question_layout(answer.question).ids.tolist()
     prompt = model.question_segment(answer.question, window.entries[-1].stop)
     limit = min(sampling.max_new_tokens or room, room)
-    return Reader(answer, model, window.open_reader(), prompt, Sampler(sampling, ids), limit, sampling.stop)
+    sampler = Sampler(sampling, ids, model.eos_tokens)
+    return Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop)

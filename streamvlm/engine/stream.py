@@ -272,4 +272,5 @@ class StreamState:
             tokens_dropped=count.dropped,
             peak_slots=cache.peak_used,
             capacity=cache.shape.capacity,
+            rebases=self.window.rebases,
         )

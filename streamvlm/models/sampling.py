@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -19,8 +22,10 @@ from streamvlm.settings import SamplingConfig
 class Sampler:
     """One answer's sampling state: its settings and its own random generator."""
 
-    def __init__(self, config: SamplingConfig, prompt: list[int]) -> None:
+    def __init__(self, config: SamplingConfig, prompt: list[int], eos: Collection[int]) -> None:
         self._seen = list(prompt)
+        self._eos = sorted(eos)
+        self._shortest = len(prompt) + config.min_new_tokens
         self._greedy = config.temperature == 0
         self._processors = self._build(config)
         self._generator: torch.Generator | None = None
@@ -49,6 +54,8 @@ class Sampler:
     def __call__(self, logits: Tensor) -> int:
         """The next token id for logits [vocabulary]."""
         seen = torch.tensor([self._seen], device=logits.device)
+        if len(self._seen) < self._shortest:
+            logits = logits.index_fill(0, torch.tensor(self._eos, device=logits.device), -math.inf)
         scores = self._processors(seen, logits[None])[0]
         if self._greedy:
             token = int(scores.argmax())
