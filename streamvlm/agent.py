@@ -121,6 +121,7 @@ class Stream:
         )
         self.config = config
         self.sampling = sampling
+        self.paced = paced  # it runs by the clock and waits for nobody
         self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
         self._engine = engine
         self._asked_until = 0.0
