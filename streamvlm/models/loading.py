@@ -142,9 +142,12 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
     """Load the model a user named.
 
     Raises:
-        ModelError: it cannot be found or read, or its family is not supported.
+        ModelError: it cannot be found or read, its family is not supported, or this machine lacks the device.
     """
     name = str(TINY_FOLDER) if config.model == "tiny" else config.model
+    if Path(name).is_absolute() and not Path(name).is_dir():  # the hub would complain about the form of the name
+        raise ModelError(f"{config.model}: there is no folder {name}")
+    device = choose_device(config)
     try:
         kind = AutoConfig.from_pretrained(name).model_type
         if kind not in families():
@@ -155,16 +158,24 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{config.model}: cannot be loaded: {error}") from error
     if not config.device_map:
-        module = module.to(choose_device(config))
+        module = module.to(device)
     model = adapt(module, tokenizer, config, _preprocessor_settings(name))
     logger.info("loaded %s (%s) on %s in %s", config.model, model.family, model.device, model.dtype)
     return model
 
 
 def choose_device(config: ModelConfig) -> torch.device:
-    """`auto` is CUDA, else Apple's MPS, else the CPU."""
+    """`auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        ModelError: this machine, or this build of torch, does not have it.
+    """
     if config.device != "auto":
-        return torch.device(config.device)
+        device = torch.device(config.device)
+        count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+        if (device.index or 0) >= count[device.type]:
+            raise ModelError(f"device {config.device} is not available; torch {torch.__version__} sees {count}")
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,45 @@
+"""`python -m streamvlm.demo`: watch the sample video, ask ten questions on the way, say how many were right."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from streamvlm import Agent, StreamVLMError
+from streamvlm.demo.job import put_all, read_questions
+from streamvlm.demo.report import Table, memory
+
+FOLDER = Path(__file__).resolve().parent
+ENOUGH = 0.9  # of the questions
+
+
+def run(video: Path, questions: Path, model: str = "tiny") -> tuple[int, int]:
+    """Watch `video` once, ask, print; returns how many were right, and of how many."""
+    asked = read_questions(questions)
+    table = Table(asked)
+    with Agent.from_pretrained(model) as agent, agent.watch(video) as stream:
+        length = "" if stream.duration is None else f", {stream.duration:.1f} s"
+        print(f"watching {video.name}{length}, with {model} on {agent.model.device}\n")
+        print(table.head())
+        begun, right = time.monotonic(), 0
+        for exchange in put_all(stream, asked):
+            right += exchange.right
+            print(table.line(exchange), flush=True)
+        print(f"\n{memory(stream.wait())}\nOne pass over the video took {time.monotonic() - begun:.1f} s.\n")
+    return right, len(asked)
+
+
+def main() -> int:
+    """The exit code: 0 if at least nine in ten answers are right."""
+    try:
+        right, total = run(FOLDER / "sample.mp4", FOLDER / "sample.json")
+    except StreamVLMError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    print(f"demo: {right}/{total} right")
+    return 0 if right >= ENOUGH * total else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The main job: one pass over a video, every question asked at its moment, answered from what had been seen by then."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamvlm import Answer, Stream
+
+PATIENCE = 300.0  # seconds to wait for one answer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its moment and what is true then."""
+
+    time: float  # seconds of stream
+    question: str
+    answer: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and what the model said."""
+
+    asked: Question
+    answer: Answer
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the true one."""
+        return same(self.answer.so_far, self.asked.answer)
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Questions from a JSON list of {time, question, answer, task}, in time order."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return sorted((Question(**row) for row in rows), key=lambda question: question.time)
+
+
+def same(said: str, true: str) -> bool:
+    """Equal but for case, spaces around, and punctuation at the end."""
+    return _plain(said) == _plain(true)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s.,;:!?]+$", "", text).strip().casefold()
+
+
+def put_all(stream: Stream, questions: Sequence[Question]) -> Iterator[Exchange]:
+    """Ask everything ahead, let the stream run, and yield each exchange once it is answered.
+
+    Raises:
+        StreamVLMError: the video cannot be read, or an answer failed.
+    """
+    exchanges = [Exchange(q, stream.ask(q.question, at=q.time)) for q in questions]
+    stream.play()
+    for exchange in exchanges:
+        exchange.answer.text(timeout=PATIENCE)
+        yield exchange

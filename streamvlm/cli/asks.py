@@ -1,0 +1,50 @@
+"""Questions as people type them: `5.0:what color is the circle?`, or without a time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# A word directly before a colon directly before more text was meant as a time, right or wrong: "5s:what is it?".
+_TIMED = re.compile(r"\s*(?P<time>\S+?)\s*:(?P<question>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question and the stream time it is asked at; None: at the end of a file, now for a live stream."""
+
+    question: str
+    at: float | None = None  # seconds
+
+
+def parse_ask(text: str) -> Ask:
+    """Read `SECONDS:QUESTION` or `QUESTION`.
+
+    Raises:
+        ValueError: there is no question, or what stands before the colon is no moment of a stream.
+    """
+    found = _TIMED.fullmatch(text)
+    at, question = (None, text) if found is None else _timed(found["time"], found["question"])
+    if not question.strip():
+        raise ValueError(f"{text!r} has no question; write SECONDS:QUESTION, e.g. '5.0:what is it?'")
+    if question.lstrip()[:1].isdigit() and _TIMED.fullmatch(question) and at is not None:
+        raise ValueError(f"{text!r}: the time is in seconds, e.g. '90:what is it?'")
+    if at is not None and not (math.isfinite(at) and at >= 0):
+        raise ValueError(f"{text!r}: the time must be 0 or more seconds, e.g. '5.0:what is it?'")
+    return Ask(question.strip(), at)
+
+
+def _timed(time: str, question: str) -> tuple[float | None, str]:
+    try:
+        return float(time), question
+    except ValueError:
+        if question[:1].isspace():  # "note: what is it?" is a question with a colon in it
+            return None, f"{time}:{question}"
+        raise ValueError(f"{time!r} is not a time in seconds; write SECONDS:QUESTION") from None
+
+
+def parse_asks(texts: Iterable[str]) -> list[Ask]:
+    """All questions in the order they are due, those without a time last."""
+    return sorted(map(parse_ask, texts), key=lambda ask: math.inf if ask.at is None else ask.at)

@@ -1,0 +1,94 @@
+"""A flag for every setting, made from the records that hold them, so that a setting has one name everywhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from streamvlm.config import ModelConfig, SamplingConfig, WatchConfig
+
+PANELS = {"Model": ModelConfig, "Watching": WatchConfig, "Answers": SamplingConfig}
+HELP = {
+    "model": "tiny, a Hugging Face hub id, or a local folder",
+    "device": "auto, cpu, mps, cuda or cuda:N",
+    "dtype": "auto is bfloat16 on an accelerator, else float32",
+    "device_map": "spread the model over devices through accelerate, e.g. auto",
+    "min_pixels": "least pixels of a frame the model is shown",
+    "max_pixels": "most pixels of a frame the model is shown",
+    "system_prompt": "instead of the family's own",
+    "frames_per_block": "frames that share one temporal patch",
+    "fps": "frames taken per second of stream",
+    "realtime": "play a file at its own pace",
+    "policy": "what stays in the cache",
+    "window_seconds": "vision that stays visible",
+    "text_window": "text tokens of the stream that stay visible",
+    "last_frames": "frames that stay visible under policy last_frames",
+    "sink_frames": "first frames that are never evicted",
+    "max_readers": "answers written at the same time",
+    "max_question_tokens": "room of one question in the cache",
+    "max_answer_tokens": "room of one answer in the cache",
+    "pinned_seconds": "evicted stream that answers being written may keep alive",
+    "rebase_at": "position past which the cache is shifted back",
+    "backend": "how attention is computed",
+    "queue_frames": "decoded frames that may wait for the model",
+    "full_capacity_tokens": "cache size under policy full",
+    "temperature": "0 is greedy",
+    "top_p": "1 is off",
+    "top_k": "0 is off",
+    "min_p": "0 is off",
+    "repetition_penalty": "1 is off",
+    "seed": "of the sampling",
+    "max_new_tokens": "end an answer after this many",
+    "min_new_tokens": "do not end an answer before this many",
+    "stop": "a string that ends an answer; may be repeated",
+}
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `**settings` one flag for every setting; those not given arrive as None."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    unwrapped: Any = command  # typer reads what a command takes from its signature
+    unwrapped.__signature__ = signature.replace(parameters=[*own, *_flags()])
+    return command
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Only the flags somebody typed; typer makes an empty list of one that may be repeated."""
+    return {name: value for name, value in settings.items() if value is not None and value != []}
+
+
+def _flags() -> Iterator[inspect.Parameter]:
+    for panel, record in PANELS.items():
+        types = get_type_hints(record)
+        for setting in fields(record):
+            yield _flag(setting, types[setting.name], panel)
+
+
+def _flag(setting: Field[Any], kind: Any, panel: str) -> inspect.Parameter:  # noqa: ANN401
+    name = f"--{setting.name.replace('_', '-')}"
+    choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
+    default = "" if setting.default in (None, ()) else f" (default {str(setting.default).lower()})"
+    option = typer.Option(
+        f"{name}/--no-{name[2:]}" if kind is bool else name,
+        help=f"{HELP.get(setting.name, '')}{choices}{default}",
+        rich_help_panel=panel,
+        metavar="NAME" if choices else None,
+        show_default=False,
+    )
+    annotation = Annotated[_plain(kind), option]  # type: ignore[valid-type]
+    return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _plain(kind: Any) -> Any:  # noqa: ANN401
+    """The type typer parses; `streamvlm.config` checks the value, so that its errors are the same from everywhere."""
+    if get_origin(kind) is Literal:
+        return str | None
+    if get_origin(kind) is tuple:
+        return list[str] | None
+    return kind if NoneType in get_args(kind) else kind | None

@@ -1,0 +1,116 @@
+"""Reporters for programs and for pipes: JSON lines, and plain lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from streamvlm import Answer, FramesDropped, Gap, StreamEvent, StreamStats
+
+# What the end line promises, in this order; the record may hold more.
+COUNTERS = (
+    "frames",
+    "frames_dropped",
+    "tokens_seen",
+    "tokens_window",
+    "tokens_stored",
+    "tokens_dropped",
+    "peak_slots",
+    "capacity",
+)
+
+
+class JsonReporter:
+    """One object per line: an `answer` for every question, `gap` and `dropped` as they happen, last an `end`."""
+
+    def asked(self, answer: Answer) -> None:
+        """Told when it is answered."""
+
+    def event(self, event: StreamEvent) -> None:
+        """What was lost is told at once."""
+        if isinstance(event, Gap | FramesDropped):
+            _line({"event": event.type, **asdict(event)})
+
+    def answered(self, answer: Answer) -> None:
+        """The whole answer."""
+        _line(answer_record(answer))
+
+    def ended(self, stats: StreamStats, error: str | None) -> None:
+        """The counters; what gaps took was told when they happened."""
+        counters = {name: getattr(stats, name) for name in COUNTERS}
+        _line({"event": "end", **counters, **({} if error is None else {"error": error})})
+
+
+def answer_record(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON; `error` is there when it failed."""
+    record = {
+        "event": "answer",
+        "question": answer.question,
+        "asked_at": answer.asked_at,
+        "as_of": answer.as_of,
+        "text": answer.so_far,
+        "tokens": answer.tokens,
+        "ttft_s": answer.ttft_s,
+        "status": answer.status,
+        "evidence": [{"start": start, "stop": stop} for start, stop in answer.evidence],
+    }
+    if answer.status == "failed":
+        record["error"] = str(answer.error)
+    return record
+
+
+def _line(record: dict[str, Any]) -> None:
+    typer.echo(json.dumps(record))  # echo flushes
+
+
+class PlainReporter:
+    """A line for every answer and every loss, and one at the end; for a pipe or a file."""
+
+    def asked(self, answer: Answer) -> None:
+        """Told when it is answered."""
+
+    def event(self, event: StreamEvent) -> None:
+        """What was lost is told at once."""
+        if (loss := lost(event)) is not None:
+            typer.echo(loss)
+
+    def answered(self, answer: Answer) -> None:
+        """Time, question, answer."""
+        typer.echo(f"{moment(answer.asked_at)}  {answer.question}  ->  {outcome(answer)}")
+
+    def ended(self, stats: StreamStats, error: str | None) -> None:
+        """A summary; the command tells the error."""
+        typer.echo(summary(stats))
+
+
+def moment(seconds: float | None) -> str:
+    """`12.5 s`, as wide as any within a day."""
+    return f"{'-' if seconds is None else f'{seconds:.1f}':>7} s"
+
+
+def outcome(answer: Answer) -> str:
+    """What an answer says, and why it says no more."""
+    if answer.status == "complete":
+        return answer.so_far
+    why = f": {answer.error}" if answer.status == "failed" else ""
+    return f"{answer.so_far} ({answer.status}{why})".strip()
+
+
+def lost(event: StreamEvent) -> str | None:
+    """What an event says was lost, if it does."""
+    if isinstance(event, Gap):
+        return f"{moment(event.pts)}  the source lost {event.seconds:.1f} s"
+    if isinstance(event, FramesDropped):
+        return f"{moment(event.pts)}  {event.frames} frames were dropped to keep up"
+    return None
+
+
+def summary(stats: StreamStats) -> str:
+    """One line of counters."""
+    return (
+        f"{stats.frames} frames, {stats.frames_dropped} dropped; {stats.tokens_seen} tokens seen, "
+        f"{stats.tokens_window} in the window; at most {stats.peak_slots} of {stats.capacity} slots used"
+    )

@@ -1,0 +1,130 @@
+"""`streamvlm watch`: watch a source and answer questions about it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamvlm.cli.asks import Ask, parse_ask, parse_asks
+from streamvlm.cli.flags import given, with_settings
+from streamvlm.config import Config, resolve
+from streamvlm.errors import StreamVLMError
+
+if TYPE_CHECKING:
+    from streamvlm import Stream
+
+FAILED, USAGE = 1, 2  # exit codes
+
+
+@with_settings
+def watch(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="Video file, folder of pictures, address, or camera (0)."),
+    ],
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SECONDS:]QUESTION",
+            help="Ask at that moment, else at the end of a file, now of a live stream. May be repeated.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Tell more; twice for even more.")
+    ] = 0,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Watch SOURCE and answer questions about it.
+
+    On a terminal, questions can be typed while it plays; Ctrl-D or Ctrl-C ends it.
+
+    Every setting can also come from STREAMVLM_NAME or a TOML file; flags go first.
+    """
+    _log_to_stderr(verbose)
+    try:
+        asks = _parsed(ask or [])
+        code = _watch(source, asks, json, resolve(given(settings), os.environ, config))
+    except ValueError as error:
+        raise _failure(error, USAGE) from None
+    except StreamVLMError as error:
+        raise _failure(error, FAILED) from None
+    raise typer.Exit(code)
+
+
+def _parsed(texts: list[str]) -> list[Ask]:
+    try:
+        return parse_asks(texts)
+    except ValueError as error:
+        raise ValueError(f"--ask: {error}") from None
+
+
+def _log_to_stderr(verbose: int) -> None:
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("streamvlm").setLevel(level)
+
+
+def _failure(error: Exception, code: int) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(code)
+
+
+def _watch(source: str, asks: list[Ask], json: bool, config: Config) -> int:
+    if not sys.stderr.isatty():  # before the hub's code is loaded, which reads it then
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from streamvlm import Agent, load_model, open_source
+
+    terminal = sys.stdout.isatty() and not json
+    if terminal:
+        typer.echo(f"loading {config.model.model} …", err=True)
+    with ExitStack() as stack:
+        opened = None
+        if not _is_address(source):  # a wrong path is told before a model is loaded
+            opened = open_source(source, fps=config.watch.fps, realtime=config.watch.realtime)
+            stack.callback(opened.close)
+        model = load_model(config.model)
+        agent = stack.enter_context(Agent(model, watch=config.watch, sampling=config.sampling))
+        stream = stack.enter_context(agent.watch(source if opened is None else opened))
+        code = _on_terminal(source, stream, asks) if terminal else _on_pipe(stream, asks, json)
+        if stream.error is not None:
+            typer.echo(f"error: {stream.error}", err=True)
+        return code
+
+
+def _is_address(source: str) -> bool:
+    """A network stream or a camera, which plays on while a model is being loaded, so it is opened after that."""
+    return "://" in source or source.isdigit() or source.startswith(("webcam:", "/dev/"))
+
+
+def _on_pipe(stream: Stream, asks: list[Ask], json: bool) -> int:
+    from streamvlm.cli.reports import JsonReporter, PlainReporter
+    from streamvlm.cli.session import Session
+
+    return Session(stream, JsonReporter() if json else PlainReporter()).run(asks)
+
+
+def _on_terminal(source: str, stream: Stream, asks: list[Ask]) -> int:
+    from streamvlm.cli.keys import read_lines
+    from streamvlm.cli.session import Session
+    from streamvlm.cli.view import View
+
+    typing = sys.stdin.isatty()
+    with View(source, stream, typing=typing) as view:
+        session = Session(stream, view, linger=typing and not asks)
+
+        def put(line: str) -> None:
+            try:
+                session.ask(parse_ask(line))
+            except (ValueError, StreamVLMError) as error:
+                view.notice(str(error))
+
+        with read_lines(view.prompt, put, session.stop) if typing else nullcontext():
+            return session.run(asks)
