@@ -97,8 +97,8 @@ class Window:
         Raises:
             BudgetError: they cannot fit even an otherwise empty window, or an unbounded policy is out of slots.
         """
-        self.count.seen += sum(len(s) for s in segments)
         self._evict(segments)
+        self.count.seen += sum(len(s) for s in segments)
         if self.policy.recompute:
             kept = [e.segment for e in self.entries if e.segment is not None]
             self._kill(self.entries)
