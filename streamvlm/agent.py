@@ -79,13 +79,14 @@ class Agent:
             raise ValueError("backend is chosen for a whole Agent: pass it in Agent(watch=WatchConfig(backend=…))")
         if isinstance(source, str | Path):
             source = open_source(source, fps=config.fps, realtime=config.realtime)
+        self._streams = [s for s in self._streams if not s.closed]
         stream = Stream(self._engine, source, config, self.sampling)
         self._streams.append(stream)
         return stream
 
     def close(self) -> None:
         """Close every stream and stop the engine."""
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream.close()
         self._engine.stop()
 
@@ -143,6 +144,11 @@ class Stream:
         return self._state.ended
 
     @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
     def error(self) -> Exception | None:
         """What ended the stream, if it did not end well."""
         return self._state.error
@@ -150,7 +156,7 @@ class Stream:
     @property
     def stats(self) -> StreamStats:
         """Counters of frames, tokens and slots."""
-        return self._state.stats()
+        return self._state.stats
 
     def ask(self, question: str, *, at: float | None = None, **sampling: Any) -> Answer:  # noqa: ANN401
         """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
@@ -251,6 +257,7 @@ class Stream:
             return
         self._closed = True
         self._engine.remove(self._state, StreamClosed("the stream is closed"))
+        self._state.perceiver.join()
         for channel in self._listeners:
             channel.close()
 

@@ -63,7 +63,7 @@ class Watching(RuleBasedStateMachine):
         window = window_of(self.stream)
         window.check()
         assert window.cache.peak_used <= window.cache.shape.capacity
-        stats = self.stream.stats()
+        stats = self.stream.stats
         assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored + stats.tokens_dropped
 
     def teardown(self) -> None:

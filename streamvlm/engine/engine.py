@@ -189,6 +189,8 @@ class Engine:
         choosers, _ = last_rows(works)
         for (stream, reader), scores in zip(choosers, logits, strict=True):
             stream.wrote(reader, reader.choose(scores))
+        for work in works:
+            work.stream.take_stats()
         if self._on_step is not None:
             for work in works:
                 self._on_step(work.stream)

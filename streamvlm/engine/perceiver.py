@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ from streamvlm.types import Frame, VisionTokens
 logger = logging.getLogger(__name__)
 
 BLOCKS_AHEAD = 2  # encoded blocks that may wait for the engine
-JOIN_SECONDS = 10.0
+JOIN_SECONDS = 15.0  # longer than a source's read timeout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +68,18 @@ class Perceiver:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads; frames not yet perceived are forgotten."""
+        """Have both threads end; frames not yet perceived are forgotten. Does not wait for them."""
         self._stopping = True
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
         self._frames.abandon()
         self.blocks.abandon()
+        close = getattr(self._source, "close", None)
+        if close is not None and not isinstance(self._source, Generator):  # only its own thread may close that
+            close()
+
+    def join(self) -> None:
+        """Wait until both threads have ended, at most for the time a source may block."""
         for thread in self._threads:
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join(JOIN_SECONDS)
+            thread.join(JOIN_SECONDS)
 
     def _ingest(self) -> None:
         error: Exception | None = None
@@ -88,8 +90,8 @@ class Perceiver:
                     break
         except StreamVLMError as problem:
             error = problem
-        except (OSError, RuntimeError, ValueError) as problem:  # what decoders and callers' own iterables raise
-            error = SourceError(str(getattr(self._source, "uri", "source")), str(problem))
+        except Exception as problem:  # noqa: BLE001 - a caller's own iterable may raise anything, and it must be told
+            error = SourceError(str(getattr(self._source, "uri", "source")), repr(problem))
         finally:
             self._frames.close(None if self._stopping else error)
 
@@ -98,7 +100,7 @@ class Perceiver:
         try:
             with _side_stream(self._model.device):
                 self._encode_all()
-        except (RuntimeError, ValueError) as problem:  # out of memory, a frame no model can take
+        except (RuntimeError, ValueError, TypeError) as problem:  # out of memory, a frame no model can take
             error = problem
         finally:
             self.blocks.close(error or self._frames.error)

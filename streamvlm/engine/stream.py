@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.capacity import Budget, StreamSize, make_policy, plan_budget
@@ -74,6 +74,7 @@ class StreamState:
     frames: int = 0
     frames_dropped: int = 0
     gap_seconds: float = 0.0
+    stats: StreamStats = field(default_factory=StreamStats)  # as of the latest commit
     perceived_last: bool = False  # whether the latest step perceived, for the alternating schedule
 
     # Questions
@@ -208,6 +209,7 @@ class StreamState:
         self.now = block.last_pts
         self.first = min(self.first, self.now)
         self.frames += block.frames
+        self.take_stats()
         lag = None if block.captured is None else time.monotonic() - block.captured
         self.emit(
             FramePerceived(
@@ -240,7 +242,8 @@ class StreamState:
         self.error = blocks.error
         if self.error is not None:
             logger.info("stream ended: %s", self.error)  # the caller is told by the event and by `error`
-        self.emit(StreamEnded(self.now, self.stats(), None if self.error is None else str(self.error)))
+        self.take_stats()
+        self.emit(StreamEnded(self.now, self.stats, None if self.error is None else str(self.error)))
 
     def close(self, error: Exception) -> None:
         """End everything that is still open."""
@@ -249,20 +252,22 @@ class StreamState:
             self.finish(reader.answer, "failed", error)
         self.readers.clear()
         self._fail_waiting(error)
+        self.take_stats()
         if not self.ended:
             self.ended = True
             self.error = error if not isinstance(error, StreamClosed) else None
             text = None if self.error is None else str(self.error)
-            self.emit(StreamEnded(self.now, self.stats(), text))
+            self.emit(StreamEnded(self.now, self.stats, text))
         self.perceiver.stop()
+        self.window = None  # the memory goes now, whoever still holds the stream
 
-    def stats(self) -> StreamStats:
-        """The counters as of now."""
-        counted = StreamStats(self.frames, self.frames_dropped, self.gap_seconds)
+    def take_stats(self) -> None:
+        """Take the counters that other threads may read, all of one moment."""
         if self.window is None:
-            return counted
+            self.stats = replace(self.stats, frames_dropped=self.frames_dropped, gap_seconds=self.gap_seconds)
+            return
         count, cache = self.window.count, self.window.cache
-        return StreamStats(
+        self.stats = StreamStats(
             self.frames,
             self.frames_dropped,
             self.gap_seconds,
