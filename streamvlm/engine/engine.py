@@ -154,7 +154,10 @@ class Engine:
         stream.fork_due()
         try:
             perception = self._perceive(stream)
-        except (BudgetError, ValueError, RuntimeError) as error:
+        except BudgetError as error:
+            stream.end(error)
+            perception = None
+        except (ValueError, RuntimeError) as error:
             self._drop(stream, error)
             return None
         waits = perception is not None and self.schedule == "alternating"

@@ -236,10 +236,14 @@ class StreamState:
     def note_end(self) -> None:
         """See whether the source is exhausted."""
         blocks = self.perceiver.blocks
-        if self.ended or not blocks.finished:
-            return
+        if not self.ended and blocks.finished:
+            self.end(blocks.error)
+
+    def end(self, error: Exception | None) -> None:
+        """Perceive nothing more; what was seen can still be asked about."""
         self.ended = True
-        self.error = blocks.error
+        self.error = error
+        self.perceiver.stop()
         if self.error is not None:
             logger.info("stream ended: %s", self.error)  # the caller is told by the event and by `error`
         self.take_stats()
