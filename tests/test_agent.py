@@ -16,6 +16,7 @@ from streamvlm import (
     AnswerDone,
     AnswerPiece,
     AnswerStarted,
+    BudgetError,
     Frame,
     FramePerceived,
     FramesDropped,
@@ -158,6 +159,16 @@ def test_a_source_that_breaks_ends_the_stream_and_keeps_what_was_seen(agent: Age
         answer = stream.ask("what did you see?")
         answer.text(LONG)
         assert answer.as_of == 2.5
+
+
+def test_full_attention_ends_when_its_capacity_does_and_can_still_be_asked(agent: Agent) -> None:
+    with agent.watch(frames(40), policy="full", full_capacity_tokens=120) as stream:
+        with pytest.raises(BudgetError, match="FullAttention may keep"):
+            stream.wait(LONG)
+        answer = stream.ask("what did you see?")
+        answer.text(LONG)
+        assert answer.as_of == stream.now and 0 < stream.stats.frames < 40
+        assert stream.stats.tokens_seen == stream.stats.tokens_window
 
 
 def test_a_source_without_frames_fails_the_question(agent: Agent) -> None:
