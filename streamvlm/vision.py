@@ -116,8 +116,9 @@ def _resample(frames: Tensor, target: int) -> Tensor:
 def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Antialiased bicubic resize of uint8 [n, 3, H, W] to `size` (height, width).
 
-    Fixed-point arithmetic as in Pillow, so the result is the same to the bit on every device and equals the
-    official Pillow processors; torch's own antialiased kernel differs from both by up to two grey levels.
+    Fixed-point arithmetic, width first, as in Pillow up to 12, so the result is the same to the bit on every device
+    and equals the official Pillow processors; torch's own antialiased kernel differs from both by up to two grey
+    levels.
     """
     columns = _resample(frames, size[1])
     return _resample(columns.transpose(-1, -2), size[0]).transpose(-1, -2).contiguous()

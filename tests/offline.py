@@ -121,7 +121,7 @@ class Streamed:
 
     def __init__(self, model: VisionLanguageModel, backend: Backend = "sdpa", capacity: int = 512) -> None:
         spec = model.text_spec
-        shape = CacheShape(spec.layers, spec.kv_heads, spec.head_dim, capacity)
+        shape = CacheShape(spec.layers, spec.kv_heads, spec.head_dim, capacity, model.dtype)
         self.model = model
         self.backend: Backend = backend
         self.window = Window(SlotCache(shape, model.rotary), FullAttention(), max_tokens=capacity)

@@ -59,8 +59,9 @@ class LlavaOneVision(VisionLanguageModel):
             vision_feature_select_strategy=config.vision_feature_select_strategy,
             return_dict=True,
         )
-        features = out.pooler_output[0, :-1]  # the last row is the newline that ends a video
-        return features.view(pixels.shape[0], -1, features.shape[-1]), ()
+        frames, (rows, columns) = len(pixels), self.token_grid(*pixels.shape[2:])
+        features = out.pooler_output.flatten(0, -2)[: frames * rows * columns]  # without the newline that may follow
+        return features.view(frames, rows * columns, -1), ()
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         rotary = self.language_model.rotary_emb

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
 from streamvlm.errors import ModelError
@@ -126,7 +127,12 @@ def adapt(
     return model
 
 
-def _unsupported(config: ModelConfig, kind: str) -> ModelError:
+def _is_path(name: str) -> bool:
+    """Whether a name can only be a folder's: a hub id is `model` or `owner/model`."""
+    return Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
+def _unsupported(config: ModelConfig, kind: str | None) -> ModelError:
     return ModelError(f"{config.model}: model type {kind!r} is not supported; supported: {', '.join(families())}")
 
 
@@ -145,17 +151,17 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
         ModelError: it cannot be found or read, its family is not supported, or this machine lacks the device.
     """
     name = str(TINY_FOLDER) if config.model == "tiny" else config.model
-    if Path(name).is_absolute() and not Path(name).is_dir():  # the hub would complain about the form of the name
-        raise ModelError(f"{config.model}: there is no folder {name}")
+    if _is_path(name) and not Path(name).is_dir():  # the hub would complain about the form of the name
+        raise ModelError(f"{config.model}: there is no such folder")
     device = choose_device(config)
     try:
-        kind = AutoConfig.from_pretrained(name).model_type
+        kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
         if kind not in families():
             raise _unsupported(config, kind)
         tokenizer = AutoTokenizer.from_pretrained(name)
         place = {"device_map": config.device_map} if config.device_map else {}
         module = AutoModelForImageTextToText.from_pretrained(name, dtype=choose_dtype(config), **place)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{config.model}: cannot be loaded: {error}") from error
     if not config.device_map:
         module = module.to(device)
@@ -187,8 +193,7 @@ def choose_dtype(config: ModelConfig) -> torch.dtype:
         dtype = getattr(torch, config.dtype)
         assert isinstance(dtype, torch.dtype)
         return dtype
-    on_cpu = not config.device_map and choose_device(config).type == "cpu"
-    return torch.float32 if on_cpu else torch.bfloat16
+    return torch.float32 if choose_device(config).type == "cpu" else torch.bfloat16
 
 
 def _preprocessor_settings(name: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Sampler:
         """The next token id for logits [vocabulary]."""
         seen = torch.tensor([self._seen], device=logits.device)
         if len(self._seen) < self._shortest:
-            logits = logits.index_fill(0, torch.tensor(self._eos, device=logits.device), -math.inf)
+            logits = logits.index_fill(0, torch.tensor(self._eos, dtype=torch.int64, device=logits.device), -math.inf)
         scores = self._processors(seen, logits[None])[0]
         if self._greedy:
             token = int(scores.argmax())
