@@ -178,19 +178,30 @@ def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> li
     used: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
     chosen: list[TimedQuestion] = []
     order = rng.sample(TASKS, len(TASKS))
+    share = (seconds - 1.1) / count
     for number in range(count):
         task = order[number % len(TASKS)]
-        options = [o for _ in range(60) if (o := _candidate(story, seconds, task, rng))][:8]
-        if not options:
-            continue
-        best = min(options, key=lambda o: used[o.question.task][o.question.answer])
-        used[task][best.question.answer] += 1
-        chosen.append(best)
+        slot, anywhere = (1 + number * share, 1 + (number + 1) * share), (1.0, seconds - 0.1)
+        tries = ((slot, rng.random() < ABSENT), (slot, False), (anywhere, False))
+        options = next((o for span, absent in tries if (o := _candidates(story, span, absent, task, rng))), [])
+        if options:
+            best = min(options, key=lambda o: used[o.question.task][o.question.answer])
+            used[task][best.question.answer] += 1
+            chosen.append(best)
     return sorted(chosen, key=lambda o: o.time)
 
 
-def _candidate(story: Story, seconds: float, task: str, rng: random.Random) -> TimedQuestion | None:
-    time = round(rng.uniform(1.0, seconds - 0.1), 1)
-    scene = story.scene_at(time) if story.is_quiet(time) else None
-    question = ask(scene, task, rng) if scene else None
-    return TimedQuestion(time, question) if question else None
+def _candidates(
+    story: Story, span: tuple[float, float], absent: bool, task: str, rng: random.Random
+) -> list[TimedQuestion]:
+    """Up to eight questions of a task at quiet times in `span`, about absent or about present things."""
+    found: list[TimedQuestion] = []
+    for _ in range(60):
+        time = round(rng.uniform(*span), 1)
+        scene = story.scene_at(time) if story.is_quiet(time) else None
+        question = ask(scene, task, rng) if scene else None
+        if question and (question.answer == NONE) == absent:
+            found.append(TimedQuestion(time, question))
+        if len(found) == 8:
+            break
+    return found
