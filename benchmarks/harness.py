@@ -43,6 +43,12 @@ def finish(result: dict[str, Any], *, save: bool, name: str) -> None:
     print(line, flush=True)
 
 
+def load(path: Path) -> dict[str, Any]:
+    """A result that `finish` has kept."""
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
 def machine() -> dict[str, Any]:
     """Processor, memory, accelerator and versions of this machine; None for what is not there."""
     return {

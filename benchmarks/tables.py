@@ -1,0 +1,177 @@
+"""Write the tables of README.md from benchmarks/results, so that no figure there is ever typed by hand.
+
+`python -m streamvlm.benchmarks.tables` rewrites what stands between `<!-- table: NAME -->` and `<!-- /table -->`;
+with `--check` it changes nothing and fails if the README is not what the results say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamvlm.benchmarks.harness import HERE, RESULTS, load
+
+README = HERE.parent / "README.md"
+PICTURE = "docs/flatness.svg"
+SECTION = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
+NOT_YET = "Not measured yet.\n"
+# Columns and rows of the tables: the key in the result and its name in the README.
+POLICIES = {
+    "sink_window": "StreamVLM (sink + window)",
+    "full": "full attention",
+    "sliding_recompute": "window recomputed per frame",
+    "last_frames": "last 4 frames recomputed",
+}
+SCHEDULES = {"ours": "StreamVLM (packed)", "blocking": "answer, then watch", "alternating": "taking turns"}
+ANSWERERS = {
+    "sink_window": "StreamVLM",
+    "full_attention": "full attention",
+    "sliding_window": "plain sliding window",
+    "last_4_frames": "last 4 frames",
+    "blind": "black video",
+    "constant": "most frequent answer",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; all columns but the first are right-aligned."""
+    line = "|".join(["---", *["---:"] * (len(head) - 1)])
+    body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return f"| {' | '.join(head)} |\n|{line}|\n{body}"
+
+
+def origin(report: dict[str, Any], name: str) -> str:
+    """Where the numbers come from."""
+    machine, commit = report["machine"], report["git"]["commit"] or "no commit"
+    where = machine["gpu"] or f"{machine['cores']} cores of {machine['cpu']}"
+    flags = shlex.join(argument for argument in report["command"][1:] if argument != "--save")
+    module = f"streamvlm.benchmarks.{'' if name == 'present' else 'perf.'}{name}"
+    command = f"python -m {module} {flags}".strip()
+    versions = f"torch {machine['torch']}, transformers {machine['transformers']}"
+    source = f"[`{name}.json`](benchmarks/results/{name}.json)"
+    return f"{source}: `{command}`, {where}, {versions}, {report['date'][:10]}, commit {commit[:10]}."
+
+
+def present(report: dict[str, Any]) -> str:
+    """Accuracy by task and by who answers."""
+    found = {key: report["policies"][key] for key in ANSWERERS if key in report["policies"]}
+    tasks = list(report["policies"]["sink_window"]["tasks"])
+    rows = [[task, *(_share(f["tasks"][task]) for f in found.values())] for task in tasks]
+    rows.append(["**all**", *(f"**{_share(f['overall'])}**" for f in found.values())])
+    rows.append(["mean ± sd over seeds", *(_spread(f["overall"]) for f in found.values())])
+    text = (
+        f"`{report['model']}`: {report['questions']} questions for each of {report['seeds']} seeds, on "
+        f"{len(report['world_seeds'])} rendered videos of {report['seconds']:g} s seen at {report['fps']:g} frames/s; "
+        f"the columns after the first share a part of the questions, on which StreamVLM has "
+        f"{_share(report['policies']['sink_window']['on_baseline_questions'])}.\n\n"
+    )
+    return text + table(["task", *(ANSWERERS[key] for key in found)], rows)
+
+
+def _share(share: dict[str, Any]) -> str:
+    if not share["asked"]:
+        return "none asked"
+    return f"{100 * share['right'] / share['asked']:.1f} % ({share['right']}/{share['asked']})"
+
+
+def _spread(overall: dict[str, Any]) -> str:
+    return f"{100 * overall['mean']:.1f} ± {100 * overall['sd']:.1f} %"
+
+
+def flatness(report: dict[str, Any]) -> str:
+    """Step time early and late, memory, and the picture."""
+    found = {key: report["policies"][key] for key in POLICIES if key in report["policies"]}
+    rows = []
+    for key, result in found.items():
+        early, late = result["early"], result["late"]
+        rows.append(
+            [
+                POLICIES[key],
+                f"{result['frames']}",
+                f"{early['step_ms_p50']:.1f} → {late['step_ms_p50']:.1f} ms",
+                f"{result['late_over_early']:.2f}",
+                f"{early['cache_mb_used']:.1f} → {late['cache_mb_used']:.1f} MiB",
+                f"{result['rss_growth_mb']:+.1f} MiB",
+            ]
+        )
+    ours = report["policies"]["sink_window"]
+    first, last = ours["early"]["frames"], ours["late"]["frames"]
+    text = (
+        f"`{report['model']}` at {report['fps']:g} frames/s with a window of {report['window_seconds']:g} s: medians "
+        f"of frames {first[0]}-{first[1]} and {last[0]}-{last[1]} (of shorter runs, their second and last tenth). "
+        f"Positions were re-based {ours['rebases']} times. Full attention ends where its cache is full.\n\n"
+    )
+    picture = f"\n![Time of a step against frame number, four policies]({PICTURE})\n"
+    head = ["policy", "frames", "step, early → late", "ratio", "cache used", "process memory"]
+    return text + table(head, rows) + (picture if (README.parent / PICTURE).exists() else "")
+
+
+def concurrency(report: dict[str, Any]) -> str:
+    """Lag and throughput by schedule."""
+    found = {key: report[key] for key in SCHEDULES}
+    rows = [
+        [
+            SCHEDULES[key],
+            f"{1e3 * one['p50_lag_s']:.0f} ms",
+            f"{1e3 * one['p99_lag_s']:.0f} ms",
+            f"{1e3 * one['max_lag_s']:.0f} ms",
+            f"{one['frames_dropped']} of {one['frames_shown']}",
+            f"{one['tokens_per_s']:.0f}",
+        ]
+        for key, one in found.items()
+    ]
+    lag, tokens = report["ratios"]["max_lag_s"], report["ratios"]["tokens_per_s"]
+    text = (
+        f"`{report['model']}`, a camera at {report['fps']:g} frames/s, {report['answers']} answers of "
+        f"{report['tokens']} tokens at a time without a break, {report['seconds']:g} s each: the longest lag of "
+        f"answering first is {lag['blocking']:.1f} times, of taking turns {lag['alternating']:.1f} times that of "
+        f"StreamVLM, which writes {tokens['blocking']:.2f} and {tokens['alternating']:.2f} times as many tokens per "
+        "second.\n\n"
+    )
+    head = ["schedule", "median lag", "p99 lag", "longest lag", "frames dropped", "tokens/s"]
+    return text + table(head, rows)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "present": present,
+    "flatness": flatness,
+    "concurrency": concurrency,
+}
+
+
+def section(name: str, results: Path = RESULTS) -> str:
+    """What belongs between the markers of table `name`."""
+    if name not in TABLES:
+        raise ValueError(f"unknown table {name!r}; tables are {', '.join(TABLES)}")
+    path = results / f"{name}.json"
+    if not path.exists():
+        return NOT_YET
+    report = load(path)
+    return f"{TABLES[name](report)}\n{origin(report, name)}\n"
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """`text` with all its tables as the results say."""
+    return SECTION.sub(lambda found: found[1] + section(found[2], results) + found[4], text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description="Write the tables of README.md from benchmarks/results.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if README.md is out of date")
+    arguments = parser.parse_args(argv)
+    old = README.read_text(encoding="utf-8")
+    new = fill(old)
+    if arguments.check and new != old:
+        sys.exit("README.md is out of date: run python -m streamvlm.benchmarks.tables")
+    if not arguments.check:
+        README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

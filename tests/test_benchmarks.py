@@ -1,0 +1,146 @@
+"""Small runs of every benchmark: what they report adds up, and the README says what they reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from streamvlm.benchmarks import harness, present, tables
+from streamvlm.benchmarks.perf import concurrency, flatness
+from streamvlm.train.architecture import Shape, export, new_model
+from streamvlm.world.questions import Question, TimedQuestion
+
+SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=32, head_dim=8)
+FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
+CONCURRENT = ["--answers", "2", "--tokens", "4", "--seconds", "1", "--warmup", "0.5", "--fps", "10"]
+PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Results of one small saved run of each benchmark, with random weights; beside them the picture."""
+    root = tmp_path_factory.mktemp("benchmarks")
+    export(new_model(SMALL, 0, root / "model"), root / "model")
+    threads = torch.get_num_threads()
+    options = ["--model", str(root / "model"), "--threads", "1", "--save"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "RESULTS", root)
+        patch.setattr(flatness, "RESULTS", root)
+        flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
+        concurrency.main([*options, *CONCURRENT])
+        present.main([*options, *PRESENT])
+        yield root
+    torch.set_num_threads(threads)
+
+
+def result(folder: Path, name: str) -> dict[str, Any]:
+    report = json.loads((folder / f"{name}.json").read_text())
+    assert report["benchmark"] == name
+    assert isinstance(report, dict)
+    return report
+
+
+def test_flatness_counts_every_frame_token_and_slot(folder: Path) -> None:
+    report = result(folder, "flatness")
+    policies = report["policies"]
+    assert list(policies) == ["sink_window", "last_frames", "sliding_recompute", "full"]
+    for policy, found in policies.items():
+        assert found["tokens_seen"] == found["tokens_window"] + found["tokens_dropped"], policy
+        assert 0 < found["late"]["slots_used"] <= found["peak_slots"] <= found["capacity_slots"]
+        assert found["points"][0][0] == 1 and found["points"][-1][0] <= found["frames"]
+        assert found["step_ms"]["p50"] <= found["step_ms"]["p99"] <= found["step_ms"]["max"]
+    ours, full = policies["sink_window"], policies["full"]
+    assert ours["frames"] == 80 and ours["ended_by"] == "the end of the stream"
+    assert full["frames"] < 80 and "capacity" in full["ended_by"] and full["tokens_dropped"] == 0
+    assert full["late"]["slots_used"] > 2 * full["early"]["slots_used"]
+    assert report["late_over_early"] == ours["late_over_early"] and report["flat"] == (ours["late_over_early"] <= 1.1)
+    assert report["rss_growth_mb"] == ours["rss_growth_mb"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "early", "late"),
+    [(10000, (1000, 2000), (9000, 10000)), (3000, (1000, 2000), (2000, 3000)), (50, (5, 10), (45, 50))],
+)
+def test_early_and_late_are_what_the_claim_is_about(frames: int, early: tuple[int, int], late: tuple[int, int]) -> None:
+    assert [(s.start, s.stop) for s in flatness.spans(frames)] == [early, late]
+
+
+def test_the_curves_can_be_drawn_again_from_the_saved_result(folder: Path, tmp_path: Path) -> None:
+    flatness.main(["--redraw", "--picture", str(tmp_path / "again.svg")])
+    first, again = (folder / "flatness.svg").read_text(), (tmp_path / "again.svg").read_text()
+    assert "StreamVLM: sink + window" in first and "cache full at" in first
+    assert again == first
+
+
+def test_redrawing_needs_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        flatness.main(["--redraw"])
+    assert "--redraw needs --picture" in capsys.readouterr().err
+
+
+def test_concurrency_accounts_for_every_frame_under_every_schedule(folder: Path) -> None:
+    report = result(folder, "concurrency")
+    for name in ("ours", "blocking", "alternating"):
+        found = report[name]
+        assert found["frames"] >= 1 and found["answers"] >= 2
+        assert found["frames_shown"] == found["frames"] + found["frames_dropped"], name
+        assert 0 < found["p50_lag_s"] <= found["p99_lag_s"] <= found["max_lag_s"]
+        assert found["tokens_per_s"] > 0
+        assert 0 < found["writing_share"] <= 1
+    ratio = report["ratios"]["max_lag_s"]["blocking"]
+    assert ratio == pytest.approx(report["blocking"]["max_lag_s"] / report["ours"]["max_lag_s"], abs=1e-3)
+    assert report["claim"] == {"max_lag_limit_s": 0.1, "holds": report["ours"]["max_lag_s"] <= 0.1}
+
+
+def test_present_counts_every_question_once(folder: Path) -> None:
+    report = result(folder, "present")
+    policies = report["policies"]
+    assert set(policies) == {
+        "sink_window", "last_4_frames", "sliding_window", "full_attention", "blind", "constant"
+    }  # fmt: skip
+    assert policies["sink_window"]["overall"]["asked"] == 24
+    for name, found in policies.items():
+        assert found["overall"]["asked"] == (24 if name == "sink_window" else 12)
+        for key in ("right", "asked"):
+            assert sum(task[key] for task in found["tasks"].values()) == found["overall"][key]
+        assert len(found["overall"]["by_seed"]) == 2
+    ours = policies["sink_window"]["overall"]
+    assert len(report["mistakes"]) == ours["asked"] - ours["right"]
+    assert policies["sink_window"]["on_baseline_questions"]["asked"] == 12
+    assert report["overall"] == ours
+    assert min(report["world_seeds"]) >= 2_000_000 and len(set(report["world_seeds"])) == 4
+
+
+@pytest.mark.parametrize(("said", "right"), [("red", True), (" Red.", True), ("red red", False), ("", False)])
+def test_an_answer_is_right_when_it_says_the_truth_and_nothing_else(said: str, right: bool) -> None:
+    asked = TimedQuestion(2.0, Question("color", "what color is the circle?", "red"))
+    assert present.Reply(0, 1, asked, said).right == right
+
+
+def test_tables_are_filled_once_and_stay(folder: Path) -> None:
+    empty = "".join(f"# {name}\n<!-- table: {name} -->\n<!-- /table -->\n" for name in tables.TABLES)
+    filled = tables.fill(f"before\n{empty}after\n", folder)
+    assert filled.startswith("before\n# present\n<!-- table: present -->\n") and filled.endswith("after\n")
+    assert tables.fill(filled, folder) == filled
+    for text in ("| **all** |", "(sink + window) | 80 |", "taking turns"):
+        assert text in filled
+    report = result(folder, "present")["policies"]["constant"]["overall"]
+    assert f"({report['right']}/{report['asked']})" in filled
+
+
+def test_a_table_without_result_says_so_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    marks = "<!-- table: present -->\nold\n<!-- /table -->"
+    assert tables.fill(marks, tmp_path) == "<!-- table: present -->\nNot measured yet.\n<!-- /table -->"
+    with pytest.raises(ValueError, match="unknown table 'speed'"):
+        tables.fill(marks.replace("present", "speed"), tmp_path)
+
+
+def test_the_readme_says_what_the_committed_results_say() -> None:
+    text = tables.README.read_text(encoding="utf-8")
+    assert sorted(found[1] for found in tables.SECTION.findall(text)) == sorted(tables.TABLES)
+    assert text == tables.fill(text), "run python -m streamvlm.benchmarks.tables"
