@@ -153,7 +153,7 @@ def learning_rate(stage: Stage, index: int) -> float:
     """Linear warm-up, then a cosine down to `final`."""
     if index < stage.warmup:
         return stage.lr * (index + 1) / stage.warmup
-    done = (index - stage.warmup) / max(1, stage.steps - stage.warmup)
+    done = (index - stage.warmup) / max(1, (stage.decay or stage.steps) - stage.warmup)
     return stage.lr * (stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -24,6 +24,7 @@ class Stage:
     cuts: float = 0.5  # share of batches from clips in which every frame is a new scene
     warmup: int = 100  # steps
     final: float = 0.03  # of `lr`, what the cosine ends at
+    decay: int = 0  # steps the cosine spans; 0 is the stage's own, more leaves it before its end
     auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
 
     def __post_init__(self) -> None:
