@@ -80,7 +80,7 @@ class Learner(nn.Module):
         return self.model.logits(hidden[learnt]), batch.targets[learnt]
 
     def _naming_loss(self, embeds: Tensor, labels: Tensor) -> Tensor:
-        parts = torch.split(self.naming(embeds).float(), LABEL_SIZES, dim=-1)
+        parts = torch.split(self.naming(embeds).float(), list(LABEL_SIZES), dim=-1)
         losses = [
             nn.functional.cross_entropy(part.flatten(0, 1), labels[..., i].flatten()) for i, part in enumerate(parts)
         ]
