@@ -199,7 +199,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=positive, default=64, help="of each answer")
     parser.add_argument("--seconds", type=float, default=60.0, help="to measure, per schedule")
     parser.add_argument("--warmup", type=float, default=16.0, help="seconds before measuring, to fill the window")
-    parser.add_argument("--fps", type=float, default=8.0, help="frames the camera shows per second")
+    parser.add_argument("--fps", type=float, default=4.0, help="frames the camera shows per second")
     parser.add_argument("--window-seconds", type=float, default=16.0, help="of vision that stay visible")
     return parser.parse_args(argv)
 
