@@ -175,7 +175,7 @@ class Stream:
         state = self._state
 
         def add() -> None:
-            if state.closed or (state.ended and state.window is None):
+            if state.closed:
                 state.finish(answer, "failed", state.error or StreamClosed("the stream is closed"))
                 return
             state.waiting.append(pending)
