@@ -23,7 +23,7 @@ class Table:
     def line(self, exchange: Exchange) -> str:
         """One exchange."""
         asked, answer = exchange.asked, exchange.answer
-        said, true = (text.ljust(self._answer) for text in (answer.so_far, asked.answer))
+        said, true = (text.ljust(self._answer) for text in (_one_line(answer.so_far), asked.answer))
         first = "-" if answer.ttft_s is None else f"{1000 * answer.ttft_s:.0f} ms"
         return (
             f"{asked.time:5.1f} s  {answer.as_of or 0.0:5.1f} s  {asked.question:{self._question}}  {said}  {true}"
@@ -38,3 +38,7 @@ def memory(stats: StreamStats) -> str:
         f"{stats.tokens_window} in the window, {stats.tokens_dropped} evicted.\n"
         f"The cache never held more than {stats.peak_slots} of its {stats.capacity} slots."
     )
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

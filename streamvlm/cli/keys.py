@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 POLL_SECONDS = 0.1
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)  # arrow keys and their like
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)  # arrow keys and their like
 
 
 class LineEditor:
@@ -21,12 +21,17 @@ class LineEditor:
     def __init__(self) -> None:
         self.text = ""
         self.closed = False  # Ctrl-D on an empty line
+        self._partial = ""  # an escape sequence that has only begun
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
 
     def feed(self, typed: bytes) -> list[str]:
         """Take what the terminal sent; returns the lines it completed."""
         lines = []
-        for character in _ESCAPES.sub("", self._decoder.decode(typed)):
+        characters, escape, self._partial = _ESCAPES.sub("", self._partial + self._decoder.decode(typed)).partition(
+            "\x1b"
+        )
+        self._partial = escape + self._partial
+        for character in characters:
             if character in "\r\n":
                 lines.append(self.text)
                 self.text = ""

@@ -79,7 +79,7 @@ class PlainReporter:
 
     def answered(self, answer: Answer) -> None:
         """Time, question, answer."""
-        typer.echo(f"{moment(answer.asked_at)}  {answer.question}  ->  {outcome(answer)}")
+        typer.echo(f"{moment(answer.asked_at)}  {answer.question}  ->  {printable(outcome(answer))}")
 
     def ended(self, stats: StreamStats, error: str | None) -> None:
         """A summary; the command tells the error."""
@@ -97,6 +97,11 @@ def outcome(answer: Answer) -> str:
         return answer.so_far
     why = f": {answer.error}" if answer.status == "failed" else ""
     return f"{answer.so_far} ({answer.status}{why})".strip()
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Without anything that a terminal would obey, which a model may well write."""
+    return "".join(character if character.isprintable() or character in keep else " " for character in text)
 
 
 def lost(event: StreamEvent) -> str | None:

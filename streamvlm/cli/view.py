@@ -17,12 +17,12 @@ from rich.text import Text
 
 from streamvlm import Answer, FramePerceived, Stream, StreamEvent, StreamStats
 from streamvlm.cli.keys import LineEditor
-from streamvlm.cli.reports import lost, moment, outcome, summary
+from streamvlm.cli.reports import lost, moment, outcome, printable, summary
 
 REFRESH = 10  # per second
 SHOWN = 6  # questions still open that are listed
 RATE_OVER = 16  # steps the measured frame rate is taken over
-BAR = 30  # columns
+STATE, BAR = 8, 24  # columns; the bars give way on a narrow terminal
 
 
 class View:
@@ -71,7 +71,7 @@ class View:
         """It moves above the live part and stays there."""
         self._open = [other for other in self._open if other is not answer]
         style = "bold green" if answer.status == "complete" else "yellow"
-        self._console.print(_exchange(answer, Text(outcome(answer), style=style)))
+        self._console.print(_exchange(answer, Text(printable(outcome(answer), keep="\n"), style=style)))
 
     def ended(self, stats: StreamStats, error: str | None) -> None:
         """The live part gives way to a summary."""
@@ -93,37 +93,42 @@ class View:
 
     def _questions(self) -> RenderableType:
         open_now = list(self._open)
-        lines = [_exchange(answer, _so_far(answer)) for answer in open_now[:SHOWN]]
+        lines: list[RenderableType] = [_exchange(answer, _so_far(answer)) for answer in open_now[:SHOWN]]
         if len(open_now) > SHOWN:
             lines.append(Text(f"{'':9}  and {len(open_now) - SHOWN} more", style="dim"))
         return Group(*lines)
 
     def _status(self) -> RenderableType:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=STATE)
+        table.add_column(width=min(BAR, self._console.width // 4))
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_row(*self._time_row())
         table.add_row(*self._cache_row())
         return table
 
     def _time_row(self) -> tuple[RenderableType, ...]:
         stream, latest = self._stream, self._latest
-        now, duration = stream.now or 0.0, stream.duration
-        state = "ended" if stream.ended else "watching" if latest else "waiting"
-        of = f" of {duration:.1f} s" if duration else " s"
-        bar = ProgressBar(total=duration or 1.0, completed=now if duration else 0.0, width=BAR)
-        lag = "" if latest is None or latest.lag is None else f"  lag {latest.lag:.2f} s"
-        return Text(state, style="bold cyan"), bar, Text(f"{now:.1f}{of}  {self._rate():.1f} fps{lag}  {self._title}")
+        now, duration, ended = stream.now or 0.0, stream.duration, stream.ended
+        state = "ended" if ended else "watching" if latest else "waiting"
+        bar = ProgressBar(total=duration or 1.0, completed=(duration or 1.0) if ended else now)
+        facts = [f"{now:.1f} of {duration:.1f} s" if duration else f"{now:.1f} s"]
+        if latest is not None and not ended:
+            facts += [f"{self._rate():.1f} fps"] + ([] if latest.lag is None else [f"lag {latest.lag:.2f} s"])
+        return Text(state, style="bold cyan"), bar, Text("  ".join([*facts, self._title]))
 
     def _rate(self) -> float:
-        """Frames perceived per second of wall time, lately."""
-        if self._stream.ended or len(self._steps) < 2:
+        """Frames perceived per second of wall time, lately; falls when the next one is late."""
+        if len(self._steps) < 2:
             return 0.0
-        (begun, first), last = self._steps[0], self._steps[-1][1]
-        return (last - first) / max(time.monotonic() - begun, 1e-6)
+        (begun, first), (last, frames) = self._steps[0], self._steps[-1]
+        usual = (last - begun) / (len(self._steps) - 1)
+        return (frames - first) / max(last - begun, time.monotonic() - begun - usual, 1e-6)
 
     def _cache_row(self) -> tuple[RenderableType, ...]:
         latest = self._latest
         used, capacity, window = (latest.slots_used, latest.capacity, latest.window_tokens) if latest else (0, 0, 0)
-        bar = ProgressBar(total=capacity or 1, completed=used, width=BAR)
+        bar = ProgressBar(total=capacity or 1, completed=used)
         return Text("cache", style="bold cyan"), bar, Text(f"{used} of {capacity} slots  window {window} tokens")
 
     def _prompt_line(self) -> Text:
@@ -134,12 +139,15 @@ class View:
         return Text(f"> {self.prompt.text[-room:]}▏", no_wrap=True, overflow="crop")
 
 
-def _exchange(answer: Answer, reply: Text) -> Text:
+def _exchange(answer: Answer, reply: Text) -> Table:
     when = answer.asked_at if answer.asked_at is not None else answer.as_of
-    return Text.assemble((moment(when), "cyan"), "  ", answer.question, "  ", reply)
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text(moment(when), style="cyan"), Text.assemble(answer.question, "  ", reply))
+    return table
 
 
 def _so_far(answer: Answer) -> Text:
     if answer.status == "waiting":
         return Text("…", style="dim")
-    return Text(f"{answer.so_far}▏", style="green")
+    so_far = printable(answer.so_far, keep="\n")
+    return Text(f"{so_far}▏", style="green")

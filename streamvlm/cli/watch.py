@@ -117,7 +117,8 @@ def _on_terminal(source: str, stream: Stream, asks: list[Ask]) -> int:
     from streamvlm.cli.view import View
 
     typing = sys.stdin.isatty()
-    with View(source, stream, typing=typing) as view:
+    title = Path(source).name if Path(source).exists() else source
+    with View(title, stream, typing=typing) as view:
         session = Session(stream, view, linger=typing and not asks)
 
         def put(line: str) -> None:

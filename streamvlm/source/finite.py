@@ -51,7 +51,9 @@ class FiniteSource(Source):
             if sampler.takes(pts):
                 duration = self._reader.shown_for(picture) if self._fps is None else 1 / self._fps
                 yield Frame(rgb(picture), pts, duration)
-        if not seen and not self._closed.is_set():
+        if self._closed.is_set():
+            return  # what is missing was not wanted
+        if not seen:
             raise SourceError(self.uri, f"no picture could be decoded{self._broken()}")
         if self._local and (self._reader.cut_off or self._reader.missing() > 0):
             self._mark_truncated(reached)

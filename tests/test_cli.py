@@ -1,0 +1,393 @@
+"""The command line as people and programs use it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import random_model
+from typer.testing import CliRunner, Result
+
+from streamvlm import Agent, Frame, SamplingConfig, StreamStats, WatchConfig
+from streamvlm.cli.app import app
+from streamvlm.cli.asks import Ask, parse_ask, parse_asks
+from streamvlm.cli.flags import HELP
+from streamvlm.cli.keys import LineEditor
+from streamvlm.cli.reports import JsonReporter, PlainReporter
+from streamvlm.cli.session import Reporter, Session
+from streamvlm.config import ModelConfig
+from streamvlm.version import __version__
+from streamvlm.world.video import VideoSpec, render
+
+ANSWER = ["event", "question", "asked_at", "as_of", "text", "tokens", "ttft_s", "status", "evidence"]
+END = [
+    "event",
+    "frames",
+    "frames_dropped",
+    "tokens_seen",
+    "tokens_window",
+    "tokens_stored",
+    "tokens_dropped",
+    "peak_slots",
+    "capacity",
+]
+COMMANDS = ["", "watch", "models", "doctor", "version", "train", "world", "world render"]
+QUICK = ("--max-new-tokens", "3")
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The command sets how much is logged; the tests after it must not notice."""
+    logger = logging.getLogger("streamvlm")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A local checkpoint, as somebody's own model would lie there."""
+    path = tmp_path_factory.mktemp("model")
+    model = random_model("qwen3_vl")
+    model.module.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty seconds of H.264, 64 x 64."""
+    path = tmp_path_factory.mktemp("world")
+    render(3, 30.0, path, VideoSpec(fps=2, size=64), questions=1)
+    return path / "video.mp4"
+
+
+def streamvlm(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# Help
+
+
+def test_help_answers_without_loading_torch() -> None:
+    script = """
+import sys
+from typer.testing import CliRunner, Result
+from streamvlm.cli.app import app
+for command in {commands!r}:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0 and "Usage" in result.output, (command, result.output)
+    heavy = sorted({{"torch", "transformers", "gradio", "av", "numpy"}} & set(sys.modules))
+    assert not heavy, (command, heavy)
+"""
+    subprocess.run([sys.executable, "-c", script.format(commands=COMMANDS)], check=True, timeout=120)
+
+
+def test_every_setting_is_a_flag_with_help() -> None:
+    names = [f.name for record in (ModelConfig, WatchConfig, SamplingConfig) for f in fields(record)]
+    assert sorted(HELP) == sorted(names)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", streamvlm("watch", "--help").stdout)
+    for name in names:
+        assert f"--{name.replace('_', '-')} " in shown
+
+
+def test_version() -> None:
+    assert __version__ in streamvlm("version").stdout
+    assert streamvlm("--version").stdout == streamvlm("version").stdout
+
+
+# Questions as they are typed
+
+
+@pytest.mark.parametrize(
+    ("text", "ask"),
+    [
+        ("5.0:what color is the circle?", Ask("what color is the circle?", 5.0)),
+        (" 12 : what is it? ", Ask("what is it?", 12.0)),
+        ("0:what?", Ask("what?", 0.0)),
+        ("what color is the circle?", Ask("what color is the circle?")),
+        ("note: what is it?", Ask("note: what is it?")),
+        ("what is at 5:30?", Ask("what is at 5:30?")),
+    ],
+)
+def test_a_question_with_and_without_its_time(text: str, ask: Ask) -> None:
+    assert parse_ask(text) == ask
+
+
+@pytest.mark.parametrize("text", ["-1:what?", "nan:what?", "inf:what?", "five:what?", "1:30:what?", "5.0:", "5: ", " "])
+def test_a_question_that_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text.partition(":")[0])[:-1])):
+        parse_ask(text)
+
+
+def test_questions_are_sorted_by_time_and_those_without_come_last() -> None:
+    assert [ask.question for ask in parse_asks(["end", "7:b", "2:a", "7:c"])] == ["a", "b", "c", "end"]
+
+
+# watch --json
+
+
+def test_json_has_a_line_for_every_answer_and_ends_with_the_counters(folder: Path, video: Path) -> None:
+    asks = ["--ask", "at the end?", "--ask", "9:third?", "--ask", "0:first?", "--ask", "4.2:second?"]
+    result = streamvlm("watch", video, "--model", folder, "--json", *QUICK, *asks)
+    assert result.exit_code == 0, result.output
+    *answers, end = json_lines(result.stdout)
+    assert [list(answer) for answer in answers] == [ANSWER] * 4
+    assert list(end) == END
+    assert [a["question"] for a in answers] == ["first?", "second?", "third?", "at the end?"]
+    assert [a["asked_at"] for a in answers] == [0.0, 4.2, 9.0, 29.5]
+    assert [a["as_of"] for a in answers] == [0.5, 3.5, 8.5, 29.5]  # two frames are one patch
+    for answer in answers:
+        assert answer["status"] in ("complete", "truncated")
+        assert 1 <= answer["tokens"] <= 3
+        assert answer["ttft_s"] > 0
+        assert answer["evidence"][0]["start"] == 0.0
+        assert answer["evidence"][-1]["stop"] == answer["as_of"] + 0.5
+    assert end["frames"] == 60
+    assert end["tokens_seen"] == end["tokens_window"] + end["tokens_stored"] + end["tokens_dropped"]
+    assert end["tokens_dropped"] > 0
+    assert 0 < end["peak_slots"] <= end["capacity"]
+
+
+def test_flags_go_before_the_environment_and_that_before_the_file(
+    folder: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        f'[model]\nmodel = "{folder}"\n[watch]\nfps = 1.0\n[sampling]\nmax_new_tokens = 2\nmin_new_tokens = 1\n'
+    )
+    monkeypatch.setenv("STREAMVLM_MAX_NEW_TOKENS", "4")
+    monkeypatch.setenv("STREAMVLM_MIN_NEW_TOKENS", "5")
+    result = streamvlm("watch", video, "--config", file, "--json", "--ask", "2:a", "--min-new-tokens", "4")
+    answer, end = json_lines(result.stdout)
+    assert answer["tokens"] == 4
+    assert end["frames"] == 30
+
+
+def test_plain_lines_where_output_is_no_terminal(folder: Path, video: Path) -> None:
+    result = streamvlm("watch", video, "--model", folder, *QUICK, "--ask", "3:what is it?")
+    assert result.exit_code == 0
+    answer, summary = result.stdout.splitlines()
+    assert answer.split("->")[0].split() == ["3.0", "s", "what", "is", "it?"]
+    assert summary.startswith("60 frames, 0 dropped; ")
+    assert result.stdout.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["missing.mp4"], 1, "missing.mp4"),
+        (["VIDEO", "--model", "/no/such/folder"], 1, "/no/such/folder"),
+        (["VIDEO", "--device", "cuda:99"], 1, "cuda:99"),
+        (["VIDEO", "--policy", "forget"], 2, "--policy: policy must be one of sink_window, full"),
+        (["VIDEO", "--fps", "0"], 2, "--fps: fps must be greater than 0"),
+        (["VIDEO", "--config", "none.toml"], 2, "--config: no such file: none.toml"),
+        (["VIDEO", "--ask", "soon:what is it?"], 2, "--ask: 'soon' is not a time in seconds"),
+        (["VIDEO", "--ask", "-2:what is it?"], 2, "--ask: '-2:what is it?': the time must be 0 or more"),
+        (["VIDEO", "--ask", "2:" + "what " * 200], 2, "max_question_tokens allows 256"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], code: int, said: str, folder: Path, video: Path
+) -> None:
+    result = streamvlm("watch", "--model", folder, *[video if a == "VIDEO" else a for a in arguments])
+    assert result.exit_code == code
+    # In this process the hub's code was loaded long ago, and with it whether to draw progress.
+    (line,) = [line for line in result.stderr.splitlines() if line and "Loading weights" not in line]
+    assert line.startswith("error: ")
+    assert said in line
+    assert result.stdout == ""
+
+
+def test_interrupting_ends_with_every_answer_and_the_counters(folder: Path, video: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "streamvlm.cli",
+        "watch",
+        str(video),
+        "--model",
+        str(folder),
+        "--json",
+        "--realtime",
+    ]
+    command += ["--ask", "0.5:early?", "--ask", "29:late?", *QUICK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors == ""
+    late, end = json_lines(rest)
+    assert (first["question"], late["question"]) == ("early?", "late?")
+    assert late["status"] == "cancelled"
+    assert list(end) == END
+    assert 2 <= end["frames"] < 60
+
+
+# Sessions over sources that do not end well
+
+
+def pictures(n: int, gap_before: int | None = None) -> Iterator[Frame]:
+    for i in range(n):
+        data = torch.full((3, 48, 64), 20 * i, dtype=torch.uint8)
+        yield Frame(data, i / 2, 0.5, gap=1.5 if i == gap_before else 0.0)
+
+
+def failing(n: int) -> Iterator[Frame]:
+    yield from pictures(n)
+    raise OSError("the cable was pulled")
+
+
+def run_session(source: Iterator[Frame], reporter: Reporter, *asks: Ask) -> int:
+    sampling = SamplingConfig(max_new_tokens=2)
+    with Agent(random_model("qwen3_vl"), sampling=sampling) as agent, agent.watch(source) as stream:
+        return Session(stream, reporter).run(asks)
+
+
+def test_a_stream_that_fails_still_answers_about_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run_session(failing(4), JsonReporter(), Ask("a", 0.5), Ask("b", 90.0), Ask("c"))
+    *answers, end = json_lines(capsys.readouterr().out)
+    assert code == 1
+    assert [a["as_of"] for a in answers] == [0.5, 1.5, 1.5]
+    assert {a["status"] for a in answers} <= {"complete", "truncated"}
+    assert end["frames"] == 4
+    assert "the cable was pulled" in end["error"]
+
+
+@pytest.mark.parametrize("source", [pictures(0), failing(0)], ids=["empty", "failing"])
+def test_a_stream_that_shows_nothing_answers_nothing_and_ends(
+    source: Iterator[Frame], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_session(source, JsonReporter(), Ask("a", 0.5), Ask("b"))
+    *answers, end = json_lines(capsys.readouterr().out)
+    assert [(a["question"], a["status"], a["as_of"]) for a in answers] == [("a", "failed", None), ("b", "failed", None)]
+    assert all(a["error"] for a in answers)
+    assert end["frames"] == 0
+
+
+def test_what_the_source_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run_session(pictures(6, gap_before=4), JsonReporter())
+    gap, _ = json_lines(capsys.readouterr().out)
+    assert gap == {"event": "gap", "pts": 2.0, "seconds": 1.5}
+    run_session(pictures(6, gap_before=4), PlainReporter())
+    assert "the source lost 1.5 s" in capsys.readouterr().out
+
+
+def test_an_error_is_on_the_end_line_only_if_there_was_one(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = JsonReporter()
+    reporter.ended(StreamStats(), None)
+    reporter.ended(StreamStats(), "why")
+    good, bad = json_lines(capsys.readouterr().out)
+    assert list(good) == END
+    assert bad == good | {"error": "why"}
+
+
+# The terminal
+
+
+@pytest.mark.parametrize(
+    ("typed", "lines", "left"),
+    [
+        (b"what is it?\rand", ["what is it?"], "and"),
+        (b"whaa\x7ft\r", ["what"], ""),
+        (b"one two  \x17three\r", ["one three"], ""),
+        (b"no\x15yes\r\r  \r", ["yes"], ""),
+        ("caf\u00e9 \U0001f600\r".encode(), ["caf\u00e9 \U0001f600"], ""),
+        (b"\x1b[A\x1b[1;5Cup\x1bOB\t\x07\r", ["up"], ""),
+        (b"a\x04b", [], "ab"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["at once", "byte by byte"])
+def test_a_line_is_edited_as_it_is_typed(typed: bytes, lines: list[str], left: str, whole: bool) -> None:
+    editor = LineEditor()
+    parts = [typed] if whole else [bytes([byte]) for byte in typed]
+    assert [line for part in parts for line in editor.feed(part)] == lines
+    assert editor.text == left
+    assert not editor.closed
+
+
+def test_end_of_input_closes_an_empty_line_only() -> None:
+    editor = LineEditor()
+    editor.feed(b"a\x04")
+    assert not editor.closed
+    editor.feed(b"\x7f\x04")
+    assert editor.closed
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *arguments: object) -> None:
+        import pty
+
+        self._master, slave = pty.openpty()
+        command = [sys.executable, "-m", "streamvlm.cli", *map(str, arguments)]
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+        os.close(slave)
+        self.shown = ""
+
+    def until(self, pattern: str) -> None:
+        """Read until the pattern is on the screen, after all that was looked for before."""
+        deadline = time.monotonic() + 120
+        while (found := re.search(pattern, self.shown, re.DOTALL)) is None:
+            try:
+                self.shown += os.read(self._master, 4096).decode(errors="ignore")
+            except OSError:  # the program has gone
+                deadline = 0.0
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"no {pattern!r} in {self.shown[:800]!r} … {self.shown[-800:]!r}")
+        self.shown = self.shown[found.end() :]
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> int:
+        self.until("slots used")
+        code = self.process.wait(timeout=120)
+        os.close(self._master)
+        return code
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_questions_are_typed_while_it_plays(folder: Path, video: Path) -> None:
+    terminal = Terminal("watch", video, "--model", folder, "--realtime", *QUICK)
+    terminal.until(r"watching.*slots.*type a question")
+    terminal.type("what is it?")
+    terminal.until(r"> what is it\?")
+    terminal.type("\r")
+    terminal.until(r"\d\.\d s.*what is it\?")
+    terminal.type("soon:what?\r")
+    terminal.until("'soon' is not a time in seconds")
+    terminal.type("\x04")
+    assert terminal.finish() == 0
+
+
+# models, doctor
+
+
+def test_models_lists_the_families_and_tiny() -> None:
+    rows = json.loads(streamvlm("models", "--json").stdout)
+    assert rows[0]["model"] == "tiny"
+    assert {row["family"] for row in rows} == {"qwen2_5_vl", "qwen3_vl", "llava_onevision"}
+    table = streamvlm("models").stdout
+    assert all(row["model"] in table for row in rows)
