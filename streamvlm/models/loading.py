@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
 
 from streamvlm.errors import ModelError
 from streamvlm.models.attention import register_attention
@@ -160,7 +162,8 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
             raise _unsupported(config, kind)
         tokenizer = AutoTokenizer.from_pretrained(name)
         place = {"device_map": config.device_map} if config.device_map else {}
-        module = AutoModelForImageTextToText.from_pretrained(name, dtype=choose_dtype(config), **place)
+        with _without_progress() if config.model == "tiny" else nullcontext():  # it loads in no time
+            module = AutoModelForImageTextToText.from_pretrained(name, dtype=choose_dtype(config), **place)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"{config.model}: cannot be loaded: {error}") from error
     if not config.device_map:
@@ -168,6 +171,17 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
     model = adapt(module, tokenizer, config, _preprocessor_settings(name))
     logger.info("loaded %s (%s) on %s in %s", config.model, model.family, model.device, model.dtype)
     return model
+
+
+@contextmanager
+def _without_progress() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def choose_device(config: ModelConfig) -> torch.device:
