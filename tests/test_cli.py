@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,26 @@ def test_models_lists_the_families_and_tiny() -> None:
     assert {row["family"] for row in rows} == {"qwen2_5_vl", "qwen3_vl", "llava_onevision"}
     table = streamvlm("models").stdout
     assert all(row["model"] in table for row in rows)
+
+
+def test_doctor_examines_and_tries_the_whole_line() -> None:
+    result = streamvlm("doctor", "--json")
+    report = json.loads(result.stdout)
+    marks = {finding["name"]: finding["mark"] for finding in report["findings"]}
+    names = ["python", "platform", "torch", "accelerator", "transformers", "av", "decord", "faiss", "gradio", "tiny"]
+    assert list(marks) == [*names, "self-test"]
+    assert result.exit_code == 0, report
+    assert report["ok"]
+    assert marks["self-test"] == "ok"
+
+
+def test_doctor_fails_where_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("streamvlm.cli.doctor.version", missing)
+    monkeypatch.setattr("streamvlm.cli.doctor.find_spec", lambda name: None)
+    result = streamvlm("doctor")
+    assert result.exit_code == 1
+    assert re.search(r"^fail transformers +not installed$", result.stdout, re.MULTILINE)
+    assert re.search(r"^warn decord +not installed: PyAV reads video instead$", result.stdout, re.MULTILINE)

@@ -42,9 +42,8 @@ def examine(as_json: bool) -> bool:
     for finding in _findings():
         findings.append(finding)
         if not as_json:
-            console.print(
-                Text.assemble((f"{finding.mark:5}", STYLES[finding.mark]), f"{finding.name:13}", finding.detail)
-            )
+            mark = (f"{finding.mark:5}", STYLES[finding.mark])
+            console.print(Text.assemble(mark, f"{finding.name:13}", finding.detail), soft_wrap=True)
     good = all(finding.mark != "fail" for finding in findings)
     if as_json:
         typer.echo(json.dumps({"ok": good, "findings": [asdict(finding) for finding in findings]}))

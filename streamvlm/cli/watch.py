@@ -78,8 +78,6 @@ def _failure(error: Exception, code: int) -> typer.Exit:
 
 
 def _watch(source: str, asks: list[Ask], json: bool, config: Config) -> int:
-    if not sys.stderr.isatty():  # before the hub's code is loaded, which reads it then
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from streamvlm import Agent, load_model, open_source
 
     terminal = sys.stdout.isatty() and not json
