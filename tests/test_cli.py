@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from families import random_model
 from typer.testing import CliRunner, Result
 
-from streamvlm import Agent, Frame, SamplingConfig, StreamStats, WatchConfig
+from streamvlm import SamplingConfig, WatchConfig
 from streamvlm.cli.app import app
 from streamvlm.cli.asks import Ask, parse_ask, parse_asks
 from streamvlm.cli.flags import HELP
-from streamvlm.cli.keys import LineEditor
-from streamvlm.cli.reports import JsonReporter, PlainReporter
-from streamvlm.cli.session import Reporter, Session
 from streamvlm.config import ModelConfig
 from streamvlm.version import __version__
-from streamvlm.world.video import VideoSpec, render
 
 ANSWER = ["event", "question", "asked_at", "as_of", "text", "tokens", "ttft_s", "status", "evidence"]
 END = [
@@ -46,33 +36,6 @@ END = [
 ]
 COMMANDS = ["", "watch", "models", "doctor", "version", "train", "world", "world render"]
 QUICK = ("--max-new-tokens", "3")
-
-
-@pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """The command sets how much is logged; the tests after it must not notice."""
-    logger = logging.getLogger("streamvlm")
-    before = logger.level
-    yield
-    logger.setLevel(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A local checkpoint, as somebody's own model would lie there."""
-    path = tmp_path_factory.mktemp("model")
-    model = random_model("qwen3_vl")
-    model.module.save_pretrained(path)
-    model.tokenizer.save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty seconds of H.264, 64 x 64."""
-    path = tmp_path_factory.mktemp("world")
-    render(3, 30.0, path, VideoSpec(fps=2, size=64), questions=1)
-    return path / "video.mp4"
 
 
 def streamvlm(*arguments: object) -> Result:
@@ -144,9 +107,9 @@ def test_questions_are_sorted_by_time_and_those_without_come_last() -> None:
 # watch --json
 
 
-def test_json_has_a_line_for_every_answer_and_ends_with_the_counters(folder: Path, video: Path) -> None:
+def test_json_has_a_line_for_every_answer_and_ends_with_the_counters(model_folder: Path, world_video: Path) -> None:
     asks = ["--ask", "at the end?", "--ask", "9:third?", "--ask", "0:first?", "--ask", "4.2:second?"]
-    result = streamvlm("watch", video, "--model", folder, "--json", *QUICK, *asks)
+    result = streamvlm("watch", world_video, "--model", model_folder, "--json", *QUICK, *asks)
     assert result.exit_code == 0, result.output
     *answers, end = json_lines(result.stdout)
     assert [list(answer) for answer in answers] == [ANSWER] * 4
@@ -167,22 +130,22 @@ def test_json_has_a_line_for_every_answer_and_ends_with_the_counters(folder: Pat
 
 
 def test_flags_go_before_the_environment_and_that_before_the_file(
-    folder: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, world_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(
-        f'[model]\nmodel = "{folder}"\n[watch]\nfps = 1.0\n[sampling]\nmax_new_tokens = 2\nmin_new_tokens = 1\n'
+        f'[model]\nmodel = "{model_folder}"\n[watch]\nfps = 1.0\n[sampling]\nmax_new_tokens = 2\nmin_new_tokens = 1\n'
     )
     monkeypatch.setenv("STREAMVLM_MAX_NEW_TOKENS", "4")
     monkeypatch.setenv("STREAMVLM_MIN_NEW_TOKENS", "5")
-    result = streamvlm("watch", video, "--config", file, "--json", "--ask", "2:a", "--min-new-tokens", "4")
+    result = streamvlm("watch", world_video, "--config", file, "--json", "--ask", "2:a", "--min-new-tokens", "4")
     answer, end = json_lines(result.stdout)
     assert answer["tokens"] == 4
     assert end["frames"] == 30
 
 
-def test_plain_lines_where_output_is_no_terminal(folder: Path, video: Path) -> None:
-    result = streamvlm("watch", video, "--model", folder, *QUICK, "--ask", "3:what is it?")
+def test_plain_lines_where_output_is_no_terminal(model_folder: Path, world_video: Path) -> None:
+    result = streamvlm("watch", world_video, "--model", model_folder, *QUICK, "--ask", "3:what is it?")
     assert result.exit_code == 0
     answer, summary = result.stdout.splitlines()
     assert answer.split("->")[0].split() == ["3.0", "s", "what", "is", "it?"]
@@ -205,9 +168,9 @@ def test_plain_lines_where_output_is_no_terminal(folder: Path, video: Path) -> N
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
-    arguments: list[str], code: int, said: str, folder: Path, video: Path
+    arguments: list[str], code: int, said: str, model_folder: Path, world_video: Path
 ) -> None:
-    result = streamvlm("watch", "--model", folder, *[video if a == "VIDEO" else a for a in arguments])
+    result = streamvlm("watch", "--model", model_folder, *[world_video if a == "VIDEO" else a for a in arguments])
     assert result.exit_code == code
     # In this process the hub's code was loaded long ago, and with it whether to draw progress.
     (line,) = [line for line in result.stderr.splitlines() if line and "Loading weights" not in line]
@@ -216,15 +179,15 @@ def test_what_is_wrong_is_said_in_one_line(
     assert result.stdout == ""
 
 
-def test_interrupting_ends_with_every_answer_and_the_counters(folder: Path, video: Path) -> None:
+def test_interrupting_ends_with_every_answer_and_the_counters(model_folder: Path, world_video: Path) -> None:
     command = [
         sys.executable,
         "-m",
         "streamvlm.cli",
         "watch",
-        str(video),
+        str(world_video),
         "--model",
-        str(folder),
+        str(model_folder),
         "--json",
         "--realtime",
     ]
@@ -241,146 +204,6 @@ def test_interrupting_ends_with_every_answer_and_the_counters(folder: Path, vide
     assert late["status"] == "cancelled"
     assert list(end) == END
     assert 2 <= end["frames"] < 60
-
-
-# Sessions over sources that do not end well
-
-
-def pictures(n: int, gap_before: int | None = None) -> Iterator[Frame]:
-    for i in range(n):
-        data = torch.full((3, 48, 64), 20 * i, dtype=torch.uint8)
-        yield Frame(data, i / 2, 0.5, gap=1.5 if i == gap_before else 0.0)
-
-
-def failing(n: int) -> Iterator[Frame]:
-    yield from pictures(n)
-    raise OSError("the cable was pulled")
-
-
-def run_session(source: Iterator[Frame], reporter: Reporter, *asks: Ask) -> int:
-    sampling = SamplingConfig(max_new_tokens=2)
-    with Agent(random_model("qwen3_vl"), sampling=sampling) as agent, agent.watch(source) as stream:
-        return Session(stream, reporter).run(asks)
-
-
-def test_a_stream_that_fails_still_answers_about_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    code = run_session(failing(4), JsonReporter(), Ask("a", 0.5), Ask("b", 90.0), Ask("c"))
-    *answers, end = json_lines(capsys.readouterr().out)
-    assert code == 1
-    assert [a["as_of"] for a in answers] == [0.5, 1.5, 1.5]
-    assert {a["status"] for a in answers} <= {"complete", "truncated"}
-    assert end["frames"] == 4
-    assert "the cable was pulled" in end["error"]
-
-
-@pytest.mark.parametrize("source", [pictures(0), failing(0)], ids=["empty", "failing"])
-def test_a_stream_that_shows_nothing_answers_nothing_and_ends(
-    source: Iterator[Frame], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_session(source, JsonReporter(), Ask("a", 0.5), Ask("b"))
-    *answers, end = json_lines(capsys.readouterr().out)
-    assert [(a["question"], a["status"], a["as_of"]) for a in answers] == [("a", "failed", None), ("b", "failed", None)]
-    assert all(a["error"] for a in answers)
-    assert end["frames"] == 0
-
-
-def test_what_the_source_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    run_session(pictures(6, gap_before=4), JsonReporter())
-    gap, _ = json_lines(capsys.readouterr().out)
-    assert gap == {"event": "gap", "pts": 2.0, "seconds": 1.5}
-    run_session(pictures(6, gap_before=4), PlainReporter())
-    assert "the source lost 1.5 s" in capsys.readouterr().out
-
-
-def test_an_error_is_on_the_end_line_only_if_there_was_one(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter = JsonReporter()
-    reporter.ended(StreamStats(), None)
-    reporter.ended(StreamStats(), "why")
-    good, bad = json_lines(capsys.readouterr().out)
-    assert list(good) == END
-    assert bad == good | {"error": "why"}
-
-
-# The terminal
-
-
-@pytest.mark.parametrize(
-    ("typed", "lines", "left"),
-    [
-        (b"what is it?\rand", ["what is it?"], "and"),
-        (b"whaa\x7ft\r", ["what"], ""),
-        (b"one two  \x17three\r", ["one three"], ""),
-        (b"no\x15yes\r\r  \r", ["yes"], ""),
-        ("caf\u00e9 \U0001f600\r".encode(), ["caf\u00e9 \U0001f600"], ""),
-        (b"\x1b[A\x1b[1;5Cup\x1bOB\t\x07\r", ["up"], ""),
-        (b"a\x04b", [], "ab"),
-    ],
-)
-@pytest.mark.parametrize("whole", [True, False], ids=["at once", "byte by byte"])
-def test_a_line_is_edited_as_it_is_typed(typed: bytes, lines: list[str], left: str, whole: bool) -> None:
-    editor = LineEditor()
-    parts = [typed] if whole else [bytes([byte]) for byte in typed]
-    assert [line for part in parts for line in editor.feed(part)] == lines
-    assert editor.text == left
-    assert not editor.closed
-
-
-def test_end_of_input_closes_an_empty_line_only() -> None:
-    editor = LineEditor()
-    editor.feed(b"a\x04")
-    assert not editor.closed
-    editor.feed(b"\x7f\x04")
-    assert editor.closed
-
-
-class Terminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, *arguments: object) -> None:
-        import pty
-
-        self._master, slave = pty.openpty()
-        command = [sys.executable, "-m", "streamvlm.cli", *map(str, arguments)]
-        environment = os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
-        os.close(slave)
-        self.shown = ""
-
-    def until(self, pattern: str) -> None:
-        """Read until the pattern is on the screen, after all that was looked for before."""
-        deadline = time.monotonic() + 120
-        while (found := re.search(pattern, self.shown, re.DOTALL)) is None:
-            try:
-                self.shown += os.read(self._master, 4096).decode(errors="ignore")
-            except OSError:  # the program has gone
-                deadline = 0.0
-            if time.monotonic() > deadline:
-                self.process.kill()
-                raise AssertionError(f"no {pattern!r} in {self.shown[:800]!r} … {self.shown[-800:]!r}")
-        self.shown = self.shown[found.end() :]
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def finish(self) -> int:
-        self.until("slots used")
-        code = self.process.wait(timeout=120)
-        os.close(self._master)
-        return code
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
-def test_questions_are_typed_while_it_plays(folder: Path, video: Path) -> None:
-    terminal = Terminal("watch", video, "--model", folder, "--realtime", *QUICK)
-    terminal.until(r"watching.*slots.*type a question")
-    terminal.type("what is it?")
-    terminal.until(r"> what is it\?")
-    terminal.type("\r")
-    terminal.until(r"\d\.\d s.*what is it\?")
-    terminal.type("soon:what?\r")
-    terminal.until("'soon' is not a time in seconds")
-    terminal.type("\x04")
-    assert terminal.finish() == 0
 
 
 # models, doctor

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from families import random_model
 
-from streamvlm.demo.__main__ import run
+from streamvlm.demo.__main__ import main, run
 from streamvlm.demo.job import read_questions, same
 from streamvlm.world.video import VideoSpec, render
 
@@ -35,12 +34,11 @@ def test_questions_come_in_time_order(tmp_path: Path) -> None:
     assert [q.time for q in read_questions(file)] == [2.5, 4.0]
 
 
-def test_one_pass_answers_every_question_at_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = random_model("qwen3_vl")
-    model.module.save_pretrained(tmp_path / "model")
-    model.tokenizer.save_pretrained(tmp_path / "model")
+def test_one_pass_answers_every_question_at_its_time(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     render(5, 20.0, tmp_path, VideoSpec(fps=4, size=64), questions=6)
-    right, total = run(tmp_path / "video.mp4", tmp_path / "qa.json", str(tmp_path / "model"))
+    right, total = run(tmp_path / "video.mp4", tmp_path / "qa.json", str(model_folder))
     printed = capsys.readouterr().out
     questions = read_questions(tmp_path / "qa.json")
     assert (right, total) == (0, 6)  # an untrained model knows nothing
@@ -52,3 +50,9 @@ def test_one_pass_answers_every_question_at_its_time(tmp_path: Path, capsys: pyt
         assert question.question in line
     assert "40 frames, 0 dropped" in printed
     assert "slots" in printed
+
+
+def test_the_shipped_model_answers_at_least_nine_of_the_shipped_ten(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main() == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last in ("demo: 9/10 right", "demo: 10/10 right")

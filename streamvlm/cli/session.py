@@ -54,7 +54,7 @@ class Session:
         events = self._stream.listen()
         with self._stopped_by_signals():
             for ask in asks:
-                self.ask(ask)
+                self.ask(ask, late=True)
             self._stream.play()
             if not self._settled():
                 for event in events:
@@ -69,18 +69,18 @@ class Session:
         self._reporter.ended(self._stream.stats, None if error is None else str(error))
         return 128 + self._signal if self._signal else int(error is not None)
 
-    def ask(self, ask: Ask) -> None:
-        """Put a question, from any thread.
+    def ask(self, ask: Ask, *, late: bool = False) -> None:
+        """Put a question, from any thread; one that comes `late` is asked now instead.
 
         Raises:
-            ValueError: it is too long.
+            ValueError: it is too long, or its moment is past.
             StreamClosed: too late.
         """
         if ask.at is None and not self._stream.paced and not self._stream.ended:
             self._at_end.append(ask.question)
             return
         with self._lock:
-            answer = self._put(ask)
+            answer = self._put(ask, late)
             self._open.append(answer)
         self._reporter.asked(answer)
 
@@ -91,14 +91,14 @@ class Session:
                 answer.cancel()
         self._stream.close()
 
-    def _put(self, ask: Ask) -> Answer:
+    def _put(self, ask: Ask, late: bool) -> Answer:
         try:
             return self._stream.ask(ask.question, at=ask.at)
         except ValueError:
             now = self._stream.now
-            if ask.at is None or now is None or ask.at > now:
+            if not late or ask.at is None or now is None or ask.at > now:
                 raise
-            return self._stream.ask(ask.question)  # a stream that does not wait has just passed that moment
+            return self._stream.ask(ask.question)  # a live stream may show its first moments before anybody can ask
 
     def _settled(self) -> bool:
         """Report what is done; whether nothing more can come."""

@@ -1,0 +1,84 @@
+"""A watched stream is reported to its end, whatever end that is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from families import random_model
+
+from streamvlm import Agent, Frame, SamplingConfig, StreamStats
+from streamvlm.cli.asks import Ask
+from streamvlm.cli.reports import COUNTERS, JsonReporter, PlainReporter
+from streamvlm.cli.session import Reporter, Session
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def pictures(n: int, gap_before: int | None = None) -> Iterator[Frame]:
+    for i in range(n):
+        data = torch.full((3, 48, 64), 20 * i, dtype=torch.uint8)
+        yield Frame(data, i / 2, 0.5, gap=1.5 if i == gap_before else 0.0)
+
+
+def failing(n: int) -> Iterator[Frame]:
+    yield from pictures(n)
+    raise OSError("the cable was pulled")
+
+
+def run_session(source: Iterator[Frame], reporter: Reporter, *asks: Ask) -> int:
+    sampling = SamplingConfig(max_new_tokens=2)
+    with Agent(random_model("qwen3_vl"), sampling=sampling) as agent, agent.watch(source) as stream:
+        return Session(stream, reporter).run(asks)
+
+
+def test_a_stream_that_fails_still_answers_about_what_was_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run_session(failing(4), JsonReporter(), Ask("a", 0.5), Ask("b", 90.0), Ask("c"))
+    *answers, end = json_lines(capsys.readouterr().out)
+    assert code == 1
+    assert [a["as_of"] for a in answers] == [0.5, 1.5, 1.5]
+    assert {a["status"] for a in answers} <= {"complete", "truncated"}
+    assert end["frames"] == 4
+    assert "the cable was pulled" in end["error"]
+
+
+@pytest.mark.parametrize("source", [pictures(0), failing(0)], ids=["empty", "failing"])
+def test_a_stream_that_shows_nothing_answers_nothing_and_ends(
+    source: Iterator[Frame], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_session(source, JsonReporter(), Ask("a", 0.5), Ask("b"))
+    *answers, end = json_lines(capsys.readouterr().out)
+    assert [(a["question"], a["status"], a["as_of"]) for a in answers] == [("a", "failed", None), ("b", "failed", None)]
+    assert all(a["error"] for a in answers)
+    assert end["frames"] == 0
+
+
+def test_a_moment_that_is_past_cannot_be_asked_about_later() -> None:
+    with Agent(random_model("qwen3_vl")) as agent, agent.watch(pictures(8)) as stream:
+        stream.wait()
+        session = Session(stream, JsonReporter())
+        with pytest.raises(ValueError, match=re.escape("at=1.0 is past")):
+            session.ask(Ask("what was that?", 1.0))
+
+
+def test_what_the_source_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run_session(pictures(6, gap_before=4), JsonReporter())
+    gap, _ = json_lines(capsys.readouterr().out)
+    assert gap == {"event": "gap", "pts": 2.0, "seconds": 1.5}
+    run_session(pictures(6, gap_before=4), PlainReporter())
+    assert "the source lost 1.5 s" in capsys.readouterr().out
+
+
+def test_an_error_is_on_the_end_line_only_if_there_was_one(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = JsonReporter()
+    reporter.ended(StreamStats(), None)
+    reporter.ended(StreamStats(), "why")
+    good, bad = json_lines(capsys.readouterr().out)
+    assert list(good) == ["event", *COUNTERS]
+    assert bad == good | {"error": "why"}
