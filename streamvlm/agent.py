@@ -6,9 +6,9 @@ import math
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from streamvlm.closing import Closing
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.engine import Engine, Schedule
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
@@ -24,7 +24,7 @@ from streamvlm.source import open_source
 from streamvlm.types import Frame
 
 
-class Agent:
+class Agent(Closing):
     """A vision-language model that watches streams, any number at once, on one engine thread.
 
     Close it, or use it as a context manager; its streams close with it.
@@ -90,24 +90,8 @@ class Agent:
             stream.close()
         self._engine.stop()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Stream:
+class Stream(Closing):
     """One video being watched. Made by `Agent.watch`; close it, or use it as a context manager, sync or async."""
 
     def __init__(self, engine: Engine, source: Iterable[Frame], config: WatchConfig, sampling: SamplingConfig) -> None:
@@ -267,22 +251,6 @@ class Stream:
         if isinstance(event, StreamEnded):
             with self._ended.changing():
                 pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[StreamEvent]:
         return iter(self.events())

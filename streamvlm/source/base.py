@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Event, Lock
-from types import TracebackType
 from typing import Self
 
+from streamvlm.closing import Closing
 from streamvlm.types import Frame
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class SourceStats:
     truncated: bool = False  # the file ended before the length it declares
 
 
-class Source(ABC):
+class Source(Closing, ABC):
     """An open video: a context manager and an iterator of `Frame`, decoded only as far as it is asked for.
 
     One thread iterates; any thread may `close()`. A reader that is blocked then stops within the read timeout.
@@ -98,14 +98,6 @@ class Source(ABC):
     def _mark_truncated(self, at: float) -> None:
         log.warning("%s: the file is cut off after %.1f s of %s", self.uri, at, _length(self.duration))
         self._stats = replace(self._stats, truncated=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _length(duration: float | None) -> str:
