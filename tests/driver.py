@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +75,10 @@ class Driver:
         assert stream.window is not None
         stream.window.check()
 
-    def watch(self, blocks: list[Block], *, paced: bool = True, ended: bool = False, **options: object) -> StreamState:
+    def watch(self, blocks: list[Block], *, paced: bool = True, ended: bool = False, **options: Any) -> StreamState:
         """Add a stream that shows `blocks`."""
         eyes = Eyes()
-        config = WatchConfig(**options)  # type: ignore[arg-type]
+        config = WatchConfig(**options)
         stream = StreamState(self.model, config, eyes, self.events.append, paced)  # type: ignore[arg-type]
         for block in blocks:
             eyes.blocks.put(block)
@@ -92,10 +93,10 @@ class Driver:
         for block in blocks:
             stream.perceiver.blocks.put(block)
 
-    def ask(self, stream: StreamState, question: str, at: float | None = None, **sampling: object) -> Answer:
+    def ask(self, stream: StreamState, question: str, at: float | None = None, **sampling: Any) -> Answer:
         """Ask a question, greedily answered unless said otherwise."""
         answer = Answer(question, at, lambda: None)
-        stream.waiting.append(Question(answer, SamplingConfig(**sampling), at))  # type: ignore[arg-type]
+        stream.waiting.append(Question(answer, SamplingConfig(**sampling), at))
         return answer
 
     @torch.inference_mode()

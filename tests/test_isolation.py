@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from driver import Driver, content, perceived, random_blocks, window_of
 from families import FAMILIES, random_model
 from torch.testing import assert_close
 
+from streamvlm.engine.engine import Schedule
 from streamvlm.memory.slots import FREE
+from streamvlm.models.attention import Backend
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
 from streamvlm.types import Kind
 
 QUESTIONS = ["what?", "who is there, and why?", "how many?", "is it red?", "where to?", "a", "b b", "when did it end?"]
-SMALL = {"window_seconds": 4.0, "max_answer_tokens": 24}
+SMALL: dict[str, Any] = {"window_seconds": 4.0, "max_answer_tokens": 24}
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_perception_does_not_depend_on_who_asks(family: str, backend: str) -> None:
+def test_perception_does_not_depend_on_who_asks(family: str, backend: Backend) -> None:
     """With 0, 1 and 8 concurrent answers the perceived keys and values are the same."""
     model = random_model(family)
     blocks = random_blocks(model, 14)
@@ -144,7 +148,7 @@ def test_cancelling_gives_every_slot_back() -> None:
     assert window.cache.pinned == 0
 
 
-PINNING = {
+PINNING: dict[str, Any] = {
     "window_seconds": 20.0,
     "pinned_seconds": 1.0,
     "max_answer_tokens": 60,
@@ -180,12 +184,13 @@ def test_an_unpaced_file_waits_instead_of_truncating() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["blocking", "alternating"])
-def test_the_baselines_answer_the_same(schedule: str) -> None:
+def test_the_baselines_answer_the_same(schedule: Schedule) -> None:
     """Blocking and alternating differ in when they perceive, not in what they say."""
     model = random_model("qwen3_vl")
     blocks = random_blocks(model, 20)
     said = []
-    for mode in ("packed", schedule):
+    modes: tuple[Schedule, ...] = ("packed", schedule)
+    for mode in modes:
         driver = Driver(model, schedule=mode)
         stream = driver.watch(blocks, **SMALL)
         driver.step(4)

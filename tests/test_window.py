@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_plain_sliding_window_loses_even_the_prompt() -> None:
 def test_recomputing_policies_start_afresh_at_every_frame(policy: str, frames: list[float]) -> None:
     """Their cache equals that of a stream which saw nothing else."""
     model = random_model("llava_onevision")
-    options = {"policy": policy, "window_seconds": 2.0, "last_frames": 3}
+    options: dict[str, Any] = {"policy": policy, "window_seconds": 2.0, "last_frames": 3}
     blocks = random_blocks(model, 12)
     long, short = Driver(model), Driver(model)
     seen = long.watch(blocks, **options)

@@ -63,7 +63,7 @@ def test_events_follow_one_another_without_overlap() -> None:
 
 
 def test_events_do_what_their_kind_says() -> None:
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for event in Story(11).until(600):
         seen[event.kind] += 1
         before, after = {t.id: t for t in event.before.things}, {t.id: t for t in event.after.things}
@@ -72,6 +72,7 @@ def test_events_do_what_their_kind_says() -> None:
         elif event.kind == "leave":
             assert set(before) - set(after) == {event.thing}
         elif event.kind == "move":
+            assert event.thing is not None
             assert before[event.thing].cell != after[event.thing].cell
         elif event.kind == "sign":
             assert event.before.sign != event.after.sign and before == after
