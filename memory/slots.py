@@ -125,6 +125,11 @@ class SlotCache:
         return sum(len(d.slots) for d in self._dead)
 
     @property
+    def private(self) -> int:
+        """Slots that hold readers' own rows."""
+        return int((self.reader > SHARED).sum())
+
+    @property
     def extent(self) -> int:
         """One past the highest slot in use: attention need not look further."""
         used = (self.reader != FREE).nonzero()

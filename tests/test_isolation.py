@@ -198,3 +198,16 @@ def test_the_baselines_answer_the_same(schedule: Schedule) -> None:
         driver.run()
         said.append((answer.so_far, answer.as_of, stream.frames))
     assert said[0] == said[1]
+
+
+def test_a_pinned_snapshot_never_takes_the_room_of_later_questions() -> None:
+    """Perception pauses just when one answer keeps alive all it may, and every other reader still finds its slots."""
+    model = random_model("qwen3_vl")
+    driver = Driver(model)
+    stream = driver.watch(random_blocks(model, 92), **{**PINNING, "window_seconds": 60.0, "max_readers": 4})
+    driver.step(62)
+    driver.ask(stream, "tell me everything", temperature=2.0, seed=1, min_new_tokens=60)
+    driver.step(30)
+    answers = [driver.ask(stream, "and then, and", temperature=2.0, seed=i, min_new_tokens=60) for i in range(3)]
+    driver.run()
+    assert [a.tokens for a in answers] == [60, 60, 60]

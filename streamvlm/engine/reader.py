@@ -33,11 +33,6 @@ class Reader:
     prefilled: int = 0  # rows of the prompt already in the cache
 
     @property
-    def outstanding(self) -> int:
-        """Slots it may still claim."""
-        return len(self.prompt) - self.prefilled + self.limit - max(0, len(self.tokens) - 1)
-
-    @property
     def samples(self) -> bool:
         """Whether its rows of this step end where a token must be chosen."""
         return self.prefilled == len(self.prompt)

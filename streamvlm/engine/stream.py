@@ -190,7 +190,8 @@ class StreamState:
         return True
 
     def _has_room(self, window: Window, segments: list[Segment]) -> bool:
-        promised = sum(r.outstanding for r in self.active)
+        assert self.budget is not None
+        promised = self.budget.readers - window.cache.private  # a reader's rows fit whenever its turn comes
         return window.cache.free - promised >= window.slots_needed(segments)
 
     def _report_losses(self, block: Block) -> None:
