@@ -81,20 +81,15 @@ def _shape(scene: Scene, rng: random.Random) -> Question | None:
 
 def _count(scene: Scene, rng: random.Random) -> Question | None:
     kind = rng.random()
-    if kind < 0.7:
+    if kind < 0.4:
         return _ask(rng, "count", _COUNT, rng.choice(("objects", "shapes", "things")), str(len(scene.things)))
-    if kind < 0.85:
-        color = _likely(rng, [t.color for t in scene.things], tuple(COLORS))
-        what, number = f"{color} objects", len(scene.find(color=color))
+    if kind < 0.7:
+        numbers = {f"{color} objects": len(scene.find(color=color)) for color in COLORS}
     else:
-        shape = _likely(rng, [t.shape for t in scene.things], SHAPES)
-        what, number = _PLURALS[shape], len(scene.find(shape=shape))
+        numbers = {_PLURALS[shape]: len(scene.find(shape=shape)) for shape in SHAPES}
+    number = rng.choice(sorted(set(numbers.values())))  # first the answer, or nearly all would be 0 or 1
+    what = rng.choice([what for what in numbers if numbers[what] == number])
     return _ask(rng, "count", _COUNT, what, str(number))
-
-
-def _likely(rng: random.Random, present: list[str], every: tuple[str, ...]) -> str:
-    """Mostly one of those in sight, so that zero is not the usual answer."""
-    return rng.choice(present) if present and rng.random() < 0.8 else rng.choice(every)
 
 
 def _place(scene: Scene, rng: random.Random) -> Question | None:
