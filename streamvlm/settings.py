@@ -117,11 +117,13 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _require_least(self, 0, "temperature", "top_k", "seed", "min_new_tokens")
+        _require(self.seed is None or self.seed < 2**63, "seed", "less than 2**63", self.seed)
         _require(0 < self.top_p <= 1, "top_p", "in (0, 1]", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p", "in [0, 1]", self.min_p)
         _require_positive(self, "repetition_penalty")
         _require_least(self, 1, "max_new_tokens")
-        _require(all(self.stop), "stop", "non-empty strings", self.stop)
+        listed = isinstance(self.stop, (tuple, list))  # a lone string would stop at each of its letters
+        _require(listed and all(self.stop), "stop", "a tuple of non-empty strings", self.stop)
 
 
 @dataclass(frozen=True, slots=True)

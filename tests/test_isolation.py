@@ -11,6 +11,7 @@ from families import FAMILIES, random_model
 from torch.testing import assert_close
 
 from streamvlm.engine.engine import Schedule
+from streamvlm.errors import ModelError
 from streamvlm.memory.slots import FREE
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
@@ -211,3 +212,18 @@ def test_a_pinned_snapshot_never_takes_the_room_of_later_questions() -> None:
     answers = [driver.ask(stream, "and then, and", temperature=2.0, seed=i, min_new_tokens=60) for i in range(3)]
     driver.run()
     assert [a.tokens for a in answers] == [60, 60, 60]
+
+
+def test_an_answer_that_cannot_be_chosen_fails_alone() -> None:
+    """At such a temperature the scores overflow, as a half-precision model's may by themselves."""
+    model = random_model("qwen3_vl")
+    driver = Driver(model)
+    stream = driver.watch(random_blocks(model, 8), **SMALL)
+    driver.step(2)
+    broken = driver.ask(stream, "what?", temperature=1e-40)
+    sound = driver.ask(stream, "what?")
+    driver.run()
+    with pytest.raises(ModelError, match="no token could be chosen"):
+        broken.text()
+    assert broken.status == "failed" and sound.tokens == 24 and stream.frames == 8 * model.pixels.temporal
+    assert window_of(stream).cache.private == 0

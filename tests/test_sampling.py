@@ -87,3 +87,19 @@ def test_an_answer_can_be_kept_from_ending_too_soon() -> None:
     tokens = [sampler(wants_to_end) for _ in range(5)]
     best = int(logits().index_fill(0, torch.tensor(EOS), -100.0).argmax())
     assert tokens == [best] * 3 + [7] * 2
+
+
+def test_whole_numbers_are_numbers() -> None:
+    whole = SamplingConfig(temperature=1, repetition_penalty=2, top_p=1, seed=3)
+    assert drawn(whole) == drawn(SamplingConfig(temperature=1.0, repetition_penalty=2.0, seed=3))
+
+
+def test_a_seed_fits_its_generator() -> None:
+    with pytest.raises(ValueError, match="seed must be less than"):
+        SamplingConfig(seed=2**63)
+    drawn(SamplingConfig(temperature=1.0, seed=2**63 - 1), n=1)
+
+
+def test_a_lone_stop_string_is_refused() -> None:
+    with pytest.raises(ValueError, match="stop must be a tuple of non-empty strings, got 'red'"):
+        SamplingConfig(stop="red")  # type: ignore[arg-type]

@@ -191,7 +191,7 @@ class Engine:
                 work.stream.commit(work.perception, seconds)
         choosers, _ = last_rows(works)
         for (stream, reader), scores in zip(choosers, logits, strict=True):
-            stream.wrote(reader, reader.choose(scores))
+            stream.wrote(reader, scores)
         for work in works:
             work.stream.take_stats()
         if self._on_step is not None:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.capacity import Budget, StreamSize, make_policy, plan_budget
 from streamvlm.engine.events import (
@@ -23,7 +25,7 @@ from streamvlm.engine.events import (
 )
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.reader import Reader, make_reader
-from streamvlm.errors import StreamClosed
+from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.slots import CacheShape, Rows, SlotCache
 from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
@@ -98,7 +100,11 @@ class StreamState:
 
     def _fork(self, question: Question, window: Window) -> None:
         room = self.config.max_answer_tokens
-        reader = make_reader(self.model, window, question.answer, question.sampling, room)
+        try:
+            reader = make_reader(self.model, window, question.answer, question.sampling, room)
+        except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
+            self.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
+            return
         self.readers.append(reader)
         question.answer.start(self.now, window.spans)
         self.emit(AnswerStarted(self.now, question.answer))
@@ -225,8 +231,13 @@ class StreamState:
             )
         )
 
-    def wrote(self, reader: Reader, piece: str) -> None:
-        """A reader chose a token."""
+    def wrote(self, reader: Reader, logits: Tensor) -> None:
+        """A reader's rows are through the model: it chooses its next token from logits [vocabulary]."""
+        try:
+            piece = reader.choose(logits)
+        except (RuntimeError, ValueError) as error:  # an overflow in half precision: nobody else's answer need fail
+            piece = ""
+            reader.answer.finish("failed", ModelError(f"no token could be chosen: {error}"))
         if piece:
             self.emit(AnswerPiece(self.now, reader.answer, piece))
         if reader.answer.done:

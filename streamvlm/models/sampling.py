@@ -38,13 +38,13 @@ class Sampler:
 
     def _build(self, config: SamplingConfig) -> LogitsProcessorList:
         chain = LogitsProcessorList()
-        if config.repetition_penalty != 1.0:
-            chain.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+        if config.repetition_penalty != 1.0:  # the processors refuse an int where they expect a float
+            chain.append(RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty)))
         if self._greedy:
             return chain
-        chain.append(TemperatureLogitsWarper(config.temperature))
+        chain.append(TemperatureLogitsWarper(float(config.temperature)))
         if config.top_k:
-            chain.append(TopKLogitsWarper(config.top_k))
+            chain.append(TopKLogitsWarper(int(config.top_k)))
         if config.top_p < 1.0:
             chain.append(TopPLogitsWarper(config.top_p))
         if config.min_p > 0.0:
