@@ -94,8 +94,9 @@ def _config(shape: Shape, tokenizer: Any) -> Any:  # noqa: ANN401
 
 
 def new_model(shape: Shape, seed: int, folder: Path) -> Qwen3VL:
-    """Random weights, with the tokenizer written to and read back from `folder`."""
-    save_tokenizer(folder)
+    """Random weights; the tokenizer is the one in `folder`, where it is made if there is none."""
+    if not (folder / "tokenizer.json").exists():
+        save_tokenizer(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(seed)
     return Qwen3VL(Qwen3VLForConditionalGeneration(_config(shape, tokenizer)), tokenizer, PIXELS, chatml(None))
@@ -114,7 +115,7 @@ def export(model: Qwen3VL, folder: Path) -> None:
         eos_token_id=model.tokenizer.eos_token_id, pad_token_id=model.tokenizer.pad_token_id
     )
     model.module.save_pretrained(folder)
-    save_tokenizer(folder)
+    model.tokenizer.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(_preprocessor(), indent=2) + "\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from streamvlm.world.questions import TASKS, ask, restyle
-from streamvlm.world.story import Story
+from streamvlm.world.questions import phrases
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
@@ -62,19 +60,13 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def _corpus() -> Iterator[str]:
-    rng = random.Random(0)
     for line in _CHAT:
         for _ in range(50):
             yield line
             yield " ".join(line.lower().split())
-    for seed in range(400):
-        scene = Story(seed).scene_at(0.0)
-        assert scene is not None
-        for task in TASKS * 4:
-            question = ask(scene, task, rng)
-            if question is not None:
-                yield restyle(question.text, rng)
-                yield question.answer
+    for phrase in phrases():
+        yield phrase
+        yield phrase[0].upper() + phrase[1:]
 
 
 CHAT_TEMPLATE = (

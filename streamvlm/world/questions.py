@@ -150,6 +150,18 @@ def ask(scene: Scene, task: str, rng: random.Random) -> Question | None:
     return _TASKS[task](scene, rng)
 
 
+def phrases() -> list[str]:
+    """Every phrasing with every noun it can be asked about, and every answer: the words of the world."""
+    nouns = [*SHAPES, *(f"{c} object" for c in COLORS), *(f"{c} thing" for c in COLORS), "sign"]
+    plurals = [*_PLURALS.values(), *(f"{c} objects" for c in COLORS), "objects", "shapes", "things"]
+    groups = (
+        (_COLOR + _PLACE, nouns), (_SHAPE, list(COLORS)), (_COUNT, plurals), (_NUMBER, [""]),
+        (_THERE, [_article(noun) for noun in nouns]),
+    )  # fmt: skip
+    asked = [phrasing.format(what) for phrasings, whats in groups for phrasing in phrasings for what in whats]
+    return [*asked, *COLORS, *SHAPES, *PLACES, NONE, "yes", "no"]
+
+
 def restyle(text: str, rng: random.Random) -> str:
     """The same question as people type it: capitals, no full stop."""
     if rng.random() < 0.4:
