@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -208,7 +209,7 @@ class Stream(Closing):
             TimeoutError: `timeout` seconds passed first.
             SourceError: the source failed on the way; what was seen can still be asked about.
         """
-        if not self.ended:
+        with suppress(StreamClosed):  # then it ends, or has ended
             self.play()
         if not self._ended.wait_for(lambda: self.ended, timeout):
             raise TimeoutError(f"the stream has not ended within {timeout} s")

@@ -123,7 +123,8 @@ class SamplingConfig:
         _require_positive(self, "repetition_penalty")
         _require_least(self, 1, "max_new_tokens")
         listed = isinstance(self.stop, (tuple, list))  # a lone string would stop at each of its letters
-        _require(listed and all(self.stop), "stop", "a tuple of non-empty strings", self.stop)
+        _require(listed, "stop", "a tuple of strings", self.stop)
+        _require(all(self.stop), "stop", "non-empty strings", self.stop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import torch
 
 from streamvlm.engine.step import StreamWork, Turn, last_rows, run_step
 from streamvlm.engine.stream import Perception, StreamState
-from streamvlm.errors import BudgetError, ModelError, StreamClosed
+from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 
@@ -55,6 +56,7 @@ class Engine:
         self._on_step = on_step
         self._streams: list[StreamState] = []
         self._inbox: deque[Callable[[], None]] = deque()
+        self._door = threading.Lock()  # nothing enters the inbox once the thread has emptied it for the last time
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="streamvlm-engine", daemon=True)
@@ -75,9 +77,10 @@ class Engine:
         Raises:
             StreamClosed: the engine has stopped.
         """
-        if self._stopping or not self._thread.is_alive():
-            raise StreamClosed("the engine has stopped")
-        self._inbox.append(command)
+        with self._door:
+            if self._stopping or not self._thread.is_alive():
+                raise StreamClosed("the engine has stopped")
+            self._inbox.append(command)
         self.wake()
 
     def call(self, command: Callable[[], None]) -> None:
@@ -112,24 +115,38 @@ class Engine:
                 self._streams.remove(stream)
             stream.close(error)
 
-        if self._thread.is_alive() and not self._stopping:
+        with suppress(StreamClosed):  # the engine closed it when it stopped
             self.call(close)
 
     # The engine thread
 
     @torch.inference_mode()
     def _run(self) -> None:
+        error: StreamVLMError = StreamClosed("the engine has stopped")
         try:
-            while not self._stopping:
-                self._wake.clear()
-                while self._inbox:
-                    self._inbox.popleft()()
+            while True:
+                self._wake.clear()  # before looking, so that whatever comes after the look is seen
+                if self._stopping:
+                    break
+                self._obey()
                 if not self.step():
                     self._wake.wait()
+        except Exception as problem:  # whatever it is, the owner of every stream must hear of it
+            logger.exception("the engine failed")
+            error = ModelError(f"the engine failed: {problem!r}")
         finally:
+            self._shut(error)
+
+    def _obey(self) -> None:
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def _shut(self, error: StreamVLMError) -> None:
+        with self._door:
             self._stopping = True
-            for stream in self._streams:
-                stream.close(StreamClosed("the engine has stopped"))
+        self._obey()
+        for stream in self._streams:
+            stream.close(error)
 
     def step(self) -> bool:
         """Plan, run and commit one step; False when there is nothing to do."""
@@ -158,7 +175,7 @@ class Engine:
             stream.end(error)
             perception = None
         except (ValueError, RuntimeError) as error:
-            self._drop(stream, error)
+            self._drop(stream, ModelError(f"a frame could not be placed: {error}"))
             return None
         waits = perception is not None and self.schedule == "alternating"
         turns = () if waits else self._turns(stream)
