@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     )
     from streamvlm.errors import (
         BudgetError,
+        CorruptError,
+        FingerprintError,
         ModelError,
         ReaderCancelled,
         SourceError,
+        StoreError,
         StreamClosed,
         StreamVLMError,
     )
+    from streamvlm.memory.blocks import BlockShape, KVBlock
+    from streamvlm.memory.export import export_blocks, import_blocks
+    from streamvlm.memory.fingerprint import Fingerprint
+    from streamvlm.memory.store import BlockStore, StoreOptions, rebuild_catalogue
     from streamvlm.models.loading import families, load_model
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
@@ -39,17 +46,25 @@ __all__ = [
     "AnswerDone",
     "AnswerPiece",
     "AnswerStarted",
+    "BlockShape",
+    "BlockStore",
     "BudgetError",
+    "CorruptError",
+    "Fingerprint",
+    "FingerprintError",
     "Frame",
     "FramePerceived",
     "FramesDropped",
     "Gap",
+    "KVBlock",
     "ModelConfig",
     "ModelError",
     "ReaderCancelled",
     "SamplingConfig",
     "SourceError",
     "SourceOptions",
+    "StoreError",
+    "StoreOptions",
     "Stream",
     "StreamClosed",
     "StreamEnded",
@@ -58,9 +73,12 @@ __all__ = [
     "StreamVLMError",
     "WatchConfig",
     "__version__",
+    "export_blocks",
     "families",
+    "import_blocks",
     "load_model",
     "open_source",
+    "rebuild_catalogue",
 ]
 
 _HOME = {
@@ -79,12 +97,19 @@ _HOME = {
     ),
     "streamvlm.errors": (
         "BudgetError",
+        "CorruptError",
+        "FingerprintError",
         "ModelError",
         "ReaderCancelled",
         "SourceError",
+        "StoreError",
         "StreamClosed",
         "StreamVLMError",
     ),
+    "streamvlm.memory.blocks": ("BlockShape", "KVBlock"),
+    "streamvlm.memory.export": ("export_blocks", "import_blocks"),
+    "streamvlm.memory.fingerprint": ("Fingerprint",),
+    "streamvlm.memory.store": ("BlockStore", "StoreOptions", "rebuild_catalogue"),
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
