@@ -48,6 +48,7 @@ class LayerLayout:
     @classmethod
     def of(cls, codec: str, shape: BlockShape, tokens: int) -> LayerLayout:
         """The layout of a block of `tokens` rows."""
+        sizes: list[tuple[str, torch.dtype, tuple[int, ...]]]
         rows, channels = (shape.kv_heads, tokens), (shape.kv_heads, shape.head_dim)
         full = (*rows, shape.head_dim)
         if codec in _WIDE:
@@ -67,7 +68,7 @@ class LayerLayout:
     def views(self, payload: Tensor) -> dict[str, Tensor]:
         """The parts [layers, ...] inside `payload`, uint8 [layers, nbytes]. Nothing is copied."""
         return {
-            part.name: payload[:, part.offset : part.offset + part.nbytes].view(part.dtype).unflatten(1, part.shape)
+            part.name: payload[:, part.offset : part.offset + part.nbytes].view(part.dtype).view(-1, *part.shape)
             for part in self.parts
         }
 
@@ -109,6 +110,11 @@ def check_finite(layout: LayerLayout, payload: Tensor) -> None:
     for name, part in layout.views(payload).items():
         if part.dtype.is_floating_point and not bool(torch.isfinite(part).all()):
             raise ValueError(f"the block's {name} hold NaN or infinity")
+
+
+def as_bytes(data: Tensor) -> memoryview:
+    """The memory of a contiguous CPU tensor."""
+    return data.view(-1).numpy().data.cast("B")
 
 
 def fill(layout: LayerLayout, parts: Mapping[str, Tensor], layers: int) -> Tensor:

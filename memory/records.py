@@ -22,7 +22,7 @@ from torch import Tensor
 
 from streamvlm.errors import CorruptError
 from streamvlm.memory.blocks import About, KVBlock
-from streamvlm.memory.codecs import ALIGN, LayerLayout, check_finite, decode, encode
+from streamvlm.memory.codecs import ALIGN, LayerLayout, as_bytes, check_finite, decode, encode
 from streamvlm.memory.fingerprint import Identity
 from streamvlm.types import Kind
 
@@ -106,7 +106,7 @@ def pack(identity: Identity, block_id: int, block: Encoded) -> tuple[RecordLayou
     record = RecordLayout.of(identity, len(head), tokens)
     footer = _pack_footer(block_id, _START.unpack_from(head)[1])
     before, after = bytes(record.payload - len(head)), bytes(record.length - record.footer - len(footer))
-    return record, [memoryview(head + before), memoryview(payload.view(-1).numpy()), memoryview(footer + after)]
+    return record, [memoryview(head + before), as_bytes(payload), memoryview(footer + after)]
 
 
 def _pack_head(tag: bytes, block_id: int, about: About, crcs: list[int]) -> bytes:
@@ -124,7 +124,7 @@ def _pack_footer(block_id: int, head_crc: int) -> bytes:
     return start + struct.pack("<I", zlib.crc32(start))
 
 
-def head_bytes(first: bytes) -> int | None:
+def head_bytes(first: bytes | bytearray) -> int | None:
     """Length of the head that starts with these bytes, or None if no record starts here."""
     if len(first) < _START.size or first[:4] != MAGIC:
         return None

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from streamvlm.memory.blocks import BlockShape, KVBlock
     from streamvlm.memory.export import export_blocks, import_blocks
     from streamvlm.memory.fingerprint import Fingerprint
-    from streamvlm.memory.store import BlockStore, StoreOptions, rebuild_catalogue
+    from streamvlm.memory.log import StoreOptions
+    from streamvlm.memory.store import BlockStore, rebuild_catalogue
     from streamvlm.models.loading import families, load_model
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
@@ -109,7 +110,8 @@ _HOME = {
     "streamvlm.memory.blocks": ("BlockShape", "KVBlock"),
     "streamvlm.memory.export": ("export_blocks", "import_blocks"),
     "streamvlm.memory.fingerprint": ("Fingerprint",),
-    "streamvlm.memory.store": ("BlockStore", "StoreOptions", "rebuild_catalogue"),
+    "streamvlm.memory.log": ("StoreOptions",),
+    "streamvlm.memory.store": ("BlockStore", "rebuild_catalogue"),
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
