@@ -47,7 +47,7 @@ class CoarseLists:
             offset += len(view.rows)
         kmeans = faiss.Kmeans(width, cells, niter=10, seed=seed, min_points_per_centroid=1, max_points_per_centroid=64)
         kmeans.train(np.concatenate(parts))
-        lists = cls(kmeans.centroids, total)
+        lists = cls(np.asarray(kmeans.centroids, np.float32), total)
         for view in views:
             lists.of(view)
         return lists
@@ -74,17 +74,26 @@ class CoarseLists:
 
     def save(self, path: Path) -> None:
         """Write to `path` in one piece: it is either the old file or the new one."""
-        arrays = {f"hour_{hour}": cells for hour, cells in self.cells.items()}
+        hours = np.array(sorted(self.cells), np.int64)
+        counts = np.array([len(self.cells[hour]) for hour in hours.tolist()], np.int64)
+        cells = np.concatenate([np.empty(0, np.int32), *(self.cells[hour] for hour in hours.tolist())])
         temporary = path.with_suffix(".new")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            np.savez(file, centroids=self.centroids, trained_on=self.trained_on, **arrays)
+            np.savez(
+                file, centroids=self.centroids, trained_on=self.trained_on, hours=hours, counts=counts, cells=cells
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> CoarseLists:
-        """What `save` wrote. Raises OSError or ValueError when it cannot be read."""
+        """What `save` wrote.
+
+        Raises:
+            OSError, ValueError, KeyError, EOFError, BadZipFile: it cannot be read.
+        """
         with np.load(path, allow_pickle=False) as data:
-            cells = {int(name[5:]): data[name] for name in data.files if name.startswith("hour_")}
+            parts = np.split(data["cells"], np.cumsum(data["counts"]))[:-1]
+            cells = dict(zip(data["hours"].tolist(), parts, strict=True))
             return cls(data["centroids"], int(data["trained_on"]), cells)

@@ -3,7 +3,7 @@
 On disk, next to the block store: `index.json`, and per stream a folder with two files per hour and the cells of its
 coarse lists. Everything can be made again from the stored blocks.
 
-Memory: vectors are mapped, so they cost page cache and no heap; about 200 bytes per block stay in memory. A vector has
+Memory: vectors are mapped, so they cost page cache and no heap; about 300 bytes per block stay in memory. A vector has
 4 · layers · width bytes: 2 KB for the embedded model, 57 KB for 28 layers of 4 heads of 128. A search reads all of the
 hours it is asked about up to `IndexSettings.exact` vectors, then the share `probe` of them. Indexing a few layers only
 (`KeyRetriever.layers`) divides both.

@@ -29,4 +29,4 @@ class Pages(Method):
 
     def represent(self, keys: Tensor, received: Tensor | None = None) -> Tensor:
         """[layers, ceil(n / rows), kv_heads · head_dim]."""
-        return torch.stack([page.mean(1) for page in by_row(keys).split(self.rows, dim=1)], dim=1)
+        return torch.stack([page.mean(1) for page in torch.split(by_row(keys), self.rows, dim=1)], dim=1)

@@ -8,11 +8,12 @@ A rule says how far down the ranking to go: `TopK`, or `Mass`, which takes as ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Protocol
 
+from streamvlm.retrieval.hits import Hits
 from streamvlm.retrieval.shard import Span
 
 
@@ -26,6 +27,13 @@ class Candidate:
     stop: float
     tokens: int
     extent: int  # positions it takes
+
+
+def candidates(hits: Hits, cost: Callable[[int], tuple[int, int]], row: int = 0) -> list[Candidate]:
+    """One row of `hits` with what the store says of each block: `cost` gives its (tokens, extent)."""
+    columns = (hits.blocks, hits.scores, hits.starts, hits.stops)
+    found = zip(*(column[row].tolist() for column in columns), strict=True)
+    return [Candidate(block, score, start, stop, *cost(block)) for block, score, start, stop in found]
 
 
 @dataclass(frozen=True, slots=True)
