@@ -1,1 +1,1 @@
-"""Finding stored video again: index, query, time spans. Empty until the memory on disk arrives."""
+"""Finding stored video again: time spans in questions, representatives of blocks, an index over them, selection."""

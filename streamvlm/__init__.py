@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     )
     from streamvlm.errors import (
         BudgetError,
+        CorruptError,
+        FingerprintError,
         ModelError,
         ReaderCancelled,
         SourceError,
+        StoreError,
         StreamClosed,
         StreamVLMError,
     )
+    from streamvlm.memory.blocks import BlockShape, KVBlock
+    from streamvlm.memory.export import export_blocks, import_blocks
+    from streamvlm.memory.fingerprint import Fingerprint
+    from streamvlm.memory.log import StoreOptions
+    from streamvlm.memory.store import BlockStore, rebuild_catalogue
     from streamvlm.models.loading import families, load_model
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
@@ -39,17 +47,25 @@ __all__ = [
     "AnswerDone",
     "AnswerPiece",
     "AnswerStarted",
+    "BlockShape",
+    "BlockStore",
     "BudgetError",
+    "CorruptError",
+    "Fingerprint",
+    "FingerprintError",
     "Frame",
     "FramePerceived",
     "FramesDropped",
     "Gap",
+    "KVBlock",
     "ModelConfig",
     "ModelError",
     "ReaderCancelled",
     "SamplingConfig",
     "SourceError",
     "SourceOptions",
+    "StoreError",
+    "StoreOptions",
     "Stream",
     "StreamClosed",
     "StreamEnded",
@@ -58,9 +74,12 @@ __all__ = [
     "StreamVLMError",
     "WatchConfig",
     "__version__",
+    "export_blocks",
     "families",
+    "import_blocks",
     "load_model",
     "open_source",
+    "rebuild_catalogue",
 ]
 
 _HOME = {
@@ -79,12 +98,20 @@ _HOME = {
     ),
     "streamvlm.errors": (
         "BudgetError",
+        "CorruptError",
+        "FingerprintError",
         "ModelError",
         "ReaderCancelled",
         "SourceError",
+        "StoreError",
         "StreamClosed",
         "StreamVLMError",
     ),
+    "streamvlm.memory.blocks": ("BlockShape", "KVBlock"),
+    "streamvlm.memory.export": ("export_blocks", "import_blocks"),
+    "streamvlm.memory.fingerprint": ("Fingerprint",),
+    "streamvlm.memory.log": ("StoreOptions",),
+    "streamvlm.memory.store": ("BlockStore", "rebuild_catalogue"),
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),

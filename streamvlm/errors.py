@@ -4,6 +4,9 @@ StreamVLMError
 ├── SourceError      a video cannot be opened or read; names the source and the cause
 ├── ModelError       a checkpoint cannot be loaded, or its architecture is not supported
 ├── BudgetError      a request does not fit the memory the stream was given
+├── StoreError       a memory on disk cannot be opened, read or written; names the path and the cause
+│   ├── FingerprintError  it was written by another model or setting; says what differs
+│   └── CorruptError      what is on disk fails its checksum
 ├── ReaderCancelled  an answer was cancelled before it was complete
 └── StreamClosed     the stream ended before the request could be served
 
@@ -31,6 +34,23 @@ class ModelError(StreamVLMError):
 
 class BudgetError(StreamVLMError):
     """A request needs more memory than the stream was given."""
+
+
+class StoreError(StreamVLMError):
+    """A memory on disk cannot be opened, read or written."""
+
+    def __init__(self, path: object, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = str(path)
+        self.cause = cause
+
+
+class FingerprintError(StoreError):
+    """Stored keys and values belong to another model, setting or format; they would be nonsense here."""
+
+
+class CorruptError(StoreError):
+    """Stored bytes fail their checksum or are not where the catalogue says."""
 
 
 class ReaderCancelled(StreamVLMError):

@@ -1,0 +1,165 @@
+"""The record: one block inside a segment file.
+
+    head     magic, crc32 of the rest of the head, its fields, positions, a crc32 per layer, texts
+    payload  from the next multiple of 64 bytes: the layers' bytes (codecs.py)
+    footer   magic, block id, the head's crc32, crc32 of these: written last, the mark of a whole record
+    zeros    up to a multiple of 4 KiB
+
+Everything is little-endian. The head carries a tag of the store's identity, so that a record is never taken for one
+of another store.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from streamvlm.errors import CorruptError
+from streamvlm.memory.blocks import About, KVBlock
+from streamvlm.memory.codecs import ALIGN, LayerLayout, as_bytes, check_finite, decode, encode
+from streamvlm.memory.fingerprint import Identity
+from streamvlm.types import Kind
+
+PAGE = 4096
+MAGIC, END_MAGIC = b"KVB1", b"KVE1"
+_START = struct.Struct("<4sII")  # magic, crc32 of the head from its 12th byte on, the head's length
+_FIELDS = struct.Struct("<8sQIIIddBII")  # tag, id, tokens, layers, extent, start, stop, kind, bytes of stream and text
+_FOOTER = struct.Struct("<4sQII")
+FIRST_BYTES = _START.size
+FOOTER_BYTES = _FOOTER.size
+
+
+def align(size: int, to: int) -> int:
+    """`size` rounded up to a multiple of `to`."""
+    return -(-size // to) * to
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A block ready to be written."""
+
+    about: About
+    payload: Tensor  # uint8 [layers, bytes per layer]
+
+    @classmethod
+    def of(cls, block: KVBlock, codec: str) -> Encoded:
+        """Encode a block on its device."""
+        return cls(block.about, encode(codec, block.keys, block.values))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """What a record says of itself."""
+
+    tag: bytes
+    id: int
+    about: About
+    layer_crcs: tuple[int, ...]
+    crc: int  # of the head
+    nbytes: int  # of the head
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLayout:
+    """Where the parts of one record lie, in bytes from its start."""
+
+    payload: int
+    layer: int  # bytes per layer
+    layers: int
+
+    @classmethod
+    def of(cls, identity: Identity, head: int, tokens: int) -> RecordLayout:
+        """The layout of a record whose head takes `head` bytes."""
+        layer = LayerLayout.of(identity.codec, identity.shape, tokens).nbytes
+        return cls(align(head, ALIGN), layer, identity.shape.layers)
+
+    @property
+    def footer(self) -> int:
+        """Where the payload ends."""
+        return self.payload + self.layers * self.layer
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole record, padding included."""
+        return align(self.footer + _FOOTER.size, PAGE)
+
+
+def pack(identity: Identity, block_id: int, block: Encoded) -> tuple[RecordLayout, list[memoryview]]:
+    """The buffers of a record, to be written one after the other.
+
+    Raises:
+        ValueError: the block does not fit the identity, or holds NaN or infinity.
+    """
+    tokens, payload = len(block.about), block.payload
+    layout = LayerLayout.of(identity.codec, identity.shape, tokens)
+    wanted = (identity.shape.layers, layout.nbytes)
+    if payload.shape != wanted:
+        raise ValueError(f"the block's payload is {tuple(payload.shape)}, this store's blocks of its length {wanted}")
+    check_finite(layout, payload)
+    head = _pack_head(identity.tag, block_id, block.about, [zlib.crc32(layer) for layer in payload.numpy()])
+    record = RecordLayout.of(identity, len(head), tokens)
+    footer = _pack_footer(block_id, _START.unpack_from(head)[1])
+    before, after = bytes(record.payload - len(head)), bytes(record.length - record.footer - len(footer))
+    return record, [memoryview(head + before), as_bytes(payload), memoryview(footer + after)]
+
+
+def _pack_head(tag: bytes, block_id: int, about: About, crcs: list[int]) -> bytes:
+    stream, text = about.stream.encode(), about.text.encode()
+    sizes = (len(stream), len(text))
+    span = (about.extent, about.start, about.stop, int(about.kind))
+    fields = _FIELDS.pack(tag, block_id, len(about), len(crcs), *span, *sizes)
+    positions = about.positions.contiguous().numpy().astype("<i8").tobytes()
+    rest = b"".join((fields, positions, struct.pack(f"<{len(crcs)}I", *crcs), stream, text, about.thumbnail))
+    return _START.pack(MAGIC, zlib.crc32(rest), _START.size + len(rest)) + rest
+
+
+def _pack_footer(block_id: int, head_crc: int) -> bytes:
+    start = _FOOTER.pack(END_MAGIC, block_id, head_crc, 0)[:-4]
+    return start + struct.pack("<I", zlib.crc32(start))
+
+
+def head_bytes(first: bytes | bytearray) -> int | None:
+    """Length of the head that starts with these bytes, or None if no record starts here."""
+    if len(first) < _START.size or first[:4] != MAGIC:
+        return None
+    length = int(_START.unpack_from(first)[2])
+    return length if length >= _START.size + _FIELDS.size else None
+
+
+def unpack_head(data: bytes) -> Head | None:
+    """A head from exactly its bytes; None if they are damaged."""
+    crc = int(_START.unpack_from(data)[1])
+    if zlib.crc32(memoryview(data)[_START.size :]) != crc:
+        return None
+    tag, block_id, tokens, layers, *rest = _FIELDS.unpack_from(data, _START.size)
+    extent, start, stop, kind, stream_size, text_size = rest
+    sizes = (24 * tokens, 4 * layers, stream_size, text_size)
+    ends = list(accumulate(sizes, initial=_START.size + _FIELDS.size))
+    positions, crcs, stream, text = (data[a:b] for a, b in pairwise(ends))
+    grid = torch.frombuffer(bytearray(positions), dtype=torch.int64).view(tokens, 3)
+    about = About(grid, extent, Kind(kind), start, stop, text.decode(), stream.decode(), data[ends[-1] :])
+    return Head(tag, block_id, about, struct.unpack(f"<{layers}I", crcs), crc, len(data))
+
+
+def is_footer(data: bytes, head: Head) -> bool:
+    """Whether these bytes close the record that `head` opens."""
+    return data == _pack_footer(head.id, head.crc)
+
+
+def check_layers(head: Head, layers: Sequence[int], payload: Tensor, where: str) -> None:
+    """Raise CorruptError unless each row of `payload` has the crc32 that the head gives for that layer."""
+    for layer, row in zip(layers, payload.numpy(), strict=True):
+        if zlib.crc32(row) != head.layer_crcs[layer]:
+            raise CorruptError(where, f"layer {layer} of block {head.id} fails its checksum")
+
+
+def unpack_block(identity: Identity, head: Head, payload: Tensor) -> KVBlock:
+    """The block of a head and the payload uint8 [layers read, bytes per layer]."""
+    layout = LayerLayout.of(identity.codec, identity.shape, len(head.about))
+    return head.about.block(*decode(layout, payload), head.id)
