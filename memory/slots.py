@@ -61,6 +61,7 @@ class ReaderState:
     epoch: int
     cursor: int  # next rotary position
     slots: list[Tensor] = field(default_factory=list)  # its private slots
+    hidden: Tensor | None = None  # int64 shared slots of its snapshot of which it has versions of its own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +165,27 @@ class SlotCache:
         state.cursor += extent
         return rows
 
+    def load(self, reader: int, keys: Tensor, values: Tensor, positions: Tensor) -> None:
+        """Private slots for rows from elsewhere, rotated once, to absolute positions [n, 3].
+
+        `keys`, un-rotated, and `values` are [layers, kv_heads, n, head_dim]. The reader's cursor does not move.
+        """
+        state = self.readers[reader]
+        rows = self._occupy(positions, reader, state.epoch)
+        device = self.shape.device
+        at = rows.slots.to(device)
+        self.keys[:, :, at] = rotate(keys.to(device), *self.rotary(positions.to(device))).to(self.shape.dtype)
+        self.values[:, :, at] = values.to(device, self.shape.dtype)
+        state.slots.append(rows.slots)
+
+    def unplace(self, reader: int, extent: int) -> None:
+        """Take back all private rows of a reader and the `extent` they advanced its cursor by."""
+        state = self.readers[reader]
+        for slots in state.slots:
+            self.reader[slots] = FREE
+        state.slots.clear()
+        state.cursor -= extent
+
     def _occupy(self, positions: Tensor, reader: int, epoch: int) -> Rows:
         slots = self.allocate(len(positions))
         order = torch.arange(len(slots)) + self._written
@@ -232,6 +254,9 @@ class SlotCache:
         reader, birth, death = self.reader[:extent], self.birth[:extent], self.death[:extent]
         seen = (reader == SHARED) & (birth <= rows.epoch) & (rows.epoch < death)
         if rows.reader != SHARED:
+            hidden = self.readers[rows.reader].hidden
+            if hidden is not None:
+                seen[hidden] = False
             seen = seen | (reader == rows.reader)
         return seen & (self.order[:extent] <= rows.order.unsqueeze(1))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from streamvlm.errors import BudgetError
+from streamvlm.memory.blocks import KVBlock
 from streamvlm.memory.policies import WindowPolicy
 from streamvlm.memory.slots import FOREVER, SHARED, Rows, SlotCache
 from streamvlm.types import Kind, Segment
@@ -51,6 +52,14 @@ class TokenCount:
     dropped: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """What stands before the first frame that cannot move, as one reader's snapshot has it."""
+
+    slots: tuple[Tensor, ...]  # int64 [n] of each entry
+    masters: tuple[Tensor, ...]  # their un-rotated keys
+
+
 class Window:
     """One stream's perceived context. Owned by the engine thread.
 
@@ -66,7 +75,9 @@ class Window:
         self.cursor = 0  # next rotary position
         self.rebases = 0  # times all positions were shifted back
         self.count = TokenCount()
+        self.on_evict: Callable[[KVBlock], bool] | None = None  # takes what leaves; False if it could not
         self._frames = 0
+        self._heads: dict[int, Head] = {}
         self._pending: list[WindowEntry] = []
 
     def __len__(self) -> int:
@@ -127,7 +138,57 @@ class Window:
 
     def open_reader(self) -> int:
         """A reader that sees the window as of now."""
-        return self.cache.open_reader(self.cursor)
+        reader = self.cache.open_reader(self.cursor)
+        entries = [] if self.policy.recompute else self._before_first_frame()
+        masters = tuple(e.master for e in entries if e.master is not None)
+        self._heads[reader] = Head(tuple(e.slots for e in entries), masters)
+        return reader
+
+    def close_reader(self, reader: int) -> None:
+        """Forget a reader and give its slots back."""
+        del self._heads[reader]
+        self.cache.close_reader(reader)
+
+    def recall(self, reader: int, blocks: Sequence[KVBlock]) -> None:
+        """Let a reader see `blocks`, in time order, between its sinks and its window.
+
+        The window stays where it is: the sinks, in versions of the reader's own, move back to make room. Every layer
+        spans the same positions (ReKV's contiguous layout, with the recent window kept). Call before its question's
+        rows are placed.
+
+        Raises:
+            BudgetError: there are too few free slots; close the reader.
+        """
+        head, cache = self._heads[reader], self.cache
+        first = self._first_position(reader, head)
+        cursor = first - sum(b.extent for b in blocks)
+        if head.slots:
+            back = cursor - 1 - max(int(cache.position[slots].max()) for slots in head.slots)
+        for slots, master in zip(head.slots, head.masters, strict=True):
+            values = cache.values[:, :, slots.to(cache.shape.device)]
+            cache.load(reader, master, values, cache.position[slots] + back)
+        if head.slots:
+            cache.readers[reader].hidden = torch.cat(head.slots)
+        for block in blocks:
+            cache.load(reader, block.keys, block.values, block.positions + cursor)
+            cursor += block.extent
+
+    def recall_slots(self, reader: int, tokens: int) -> int:
+        """Slots that recalling `tokens` takes."""
+        return tokens + sum(len(s) for s in self._heads[reader].slots)
+
+    def _first_position(self, reader: int, head: Head) -> int:
+        """The position at which the window begins, behind the head, in a reader's snapshot."""
+        cache = self.cache
+        epoch = cache.readers[reader].epoch
+        seen = (cache.reader == SHARED) & (cache.birth <= epoch) & (epoch < cache.death)
+        for slots in head.slots:
+            seen[slots] = False
+        return int(cache.position[seen].min()) if bool(seen.any()) else cache.readers[reader].cursor
+
+    def _before_first_frame(self) -> list[WindowEntry]:
+        first = next((i for i, e in enumerate(self.entries) if not e.movable), len(self.entries))
+        return self.entries[:first]
 
     def check(self) -> None:
         """Assert that every token and every slot is accounted for. Call it between steps."""
@@ -158,9 +219,20 @@ class Window:
                 f"the window would hold {size} tokens and {type(self.policy).__name__} may keep "
                 f"{self.max_tokens}; give it more capacity or choose a bounded policy"
             )
-        self.count.dropped += sum(len(e) for e in gone)
+        for entry in gone:
+            if self.on_evict is not None and not self.policy.recompute and self.on_evict(self.block_of(entry)):
+                self.count.stored += len(entry)
+            else:
+                self.count.dropped += len(entry)
         self._kill(gone)
         self.entries = [e for e in self.entries if e not in gone]
+
+    def block_of(self, entry: WindowEntry) -> KVBlock:
+        """What of an entry can be kept elsewhere."""
+        keys = self.cache.unrotated(entry.slots) if entry.master is None else entry.master
+        values = self.cache.values[:, :, entry.slots.to(self.cache.shape.device)]
+        kind = Kind.TEXT if entry.kind is Kind.TEXT else Kind.VISION
+        return KVBlock(keys, values, entry.relative, entry.extent, kind, entry.start, entry.stop)
 
     def _kill(self, entries: Sequence[WindowEntry]) -> None:
         if entries:
@@ -169,11 +241,11 @@ class Window:
     def _pack_before_first_frame(self) -> None:
         """Close the hole that eviction left by moving the sinks and text before it forward (StreamingVLM's
         contiguous positions; only differences matter, and these are far fewer rows than the vision after it)."""
-        first = next((i for i, e in enumerate(self.entries) if not e.movable), None)
-        if first is None:
+        before = self._before_first_frame()
+        if len(before) == len(self.entries):
             return
-        end = self.entries[first].base
-        for entry in reversed(self.entries[:first]):
+        end = self.entries[len(before)].base
+        for entry in reversed(before):
             base = end - entry.extent
             if base != entry.base:
                 assert entry.master is not None

@@ -13,10 +13,11 @@ from streamvlm.closing import Closing
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.engine import Engine, Schedule
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
+from streamvlm.engine.longterm import LongTermMemory, Moment
 from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import Question, StreamState
-from streamvlm.errors import StreamClosed
+from streamvlm.errors import StoreError, StreamClosed
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
@@ -78,10 +79,39 @@ class Agent(Closing):
         config = replace(self.watch_config, **options)
         if config.backend != self.watch_config.backend:
             raise ValueError("backend is chosen for a whole Agent: pass it in Agent(watch=WatchConfig(backend=…))")
+        if config.store is not None and config.policy in ("last_frames", "sliding_recompute"):
+            raise ValueError(f"policy={config.policy} prefills afresh and has nothing to store; leave store out")
         if isinstance(source, str | Path):
             source = open_source(source, fps=config.fps, realtime=config.realtime)
+        try:
+            memory = self._memory(config, resume=False)
+        except StoreError:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+            raise
+        return self._begin(source, config, memory)
+
+    def resume(self, store: str | Path, **options: Any) -> Stream:  # noqa: ANN401
+        """Reopen what `watch(…, store=…)` kept, also after a crash, to ask about it; nothing new is perceived.
+
+        Raises:
+            FingerprintError: it was written by another model, precision or prompt.
+            StoreError: there is nothing to resume, or another process writes it.
+            ValueError: an unknown option or value.
+        """
+        _known(options, WatchConfig)
+        config = replace(self.watch_config, **options, store=str(store))
+        return self._begin(iter(()), config, self._memory(config, resume=True))
+
+    def _memory(self, config: WatchConfig, *, resume: bool) -> LongTermMemory | None:
+        if config.store is None:
+            return None
+        return LongTermMemory(Path(config.store), self.model, config, resume=resume, wake=self._engine.wake)
+
+    def _begin(self, source: Iterable[Frame], config: WatchConfig, memory: LongTermMemory | None) -> Stream:
         self._streams = [s for s in self._streams if not s.closed]
-        stream = Stream(self._engine, source, config, self.sampling)
+        stream = Stream(self._engine, source, config, self.sampling, memory)
         self._streams.append(stream)
         return stream
 
@@ -95,7 +125,14 @@ class Agent(Closing):
 class Stream(Closing):
     """One video being watched. Made by `Agent.watch`; close it, or use it as a context manager, sync or async."""
 
-    def __init__(self, engine: Engine, source: Iterable[Frame], config: WatchConfig, sampling: SamplingConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: Iterable[Frame],
+        config: WatchConfig,
+        sampling: SamplingConfig,
+        memory: LongTermMemory | None = None,
+    ) -> None:
         paced = config.realtime or bool(getattr(source, "live", False))
         perceiver = Perceiver(
             source,
@@ -113,7 +150,7 @@ class Stream(Closing):
         self._asked_until = 0.0
         self._listeners: list[Channel[StreamEvent]] = []
         self._ended = Signal()
-        self._state = StreamState(engine.model, config, perceiver, self._emit, paced)
+        self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory)
         self._closed = False
         perceiver.start()
         engine.add(self._state)
@@ -143,11 +180,20 @@ class Stream(Closing):
         """Counters of frames, tokens and slots."""
         return self._state.stats
 
-    def ask(self, question: str, *, at: float | None = None, **sampling: Any) -> Answer:  # noqa: ANN401
+    def ask(
+        self,
+        question: str,
+        *,
+        at: float | None = None,
+        between: tuple[float, float] | None = None,
+        **sampling: Any,  # noqa: ANN401
+    ) -> Answer:
         """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
 
         Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
-        `sampling` are fields of SamplingConfig (temperature, max_new_tokens, …).
+        With a `store`, what has left the window and matters to the question is brought back for it: from the stretch
+        `between` (start, stop) in seconds, else from where the question's own words point ("at 2:10", "an hour ago"),
+        else from anywhere. `sampling` are fields of SamplingConfig (temperature, max_new_tokens, …).
 
         Raises:
             ValueError: an empty or too long question, a moment already past, an unknown sampling option.
@@ -155,9 +201,40 @@ class Stream(Closing):
         """
         _known(sampling, SamplingConfig)
         self._check_question(question, at)
+        self._check_between(between)
         answer = Answer(question, at, self._engine.wake)
-        pending = Question(answer, replace(self.sampling, **sampling), at)
-        state = self._state
+        self._put(Question(answer, replace(self.sampling, **sampling), at, between))
+        return answer
+
+    def recall(
+        self, query: str, *, between: tuple[float, float] | None = None, timeout: float | None = None
+    ) -> tuple[Moment, ...]:
+        """The stored moments that matter to `query`, in time order, without writing an answer.
+
+        Raises:
+            ValueError: the stream has no store, an empty or too long query, a wrong stretch.
+            TimeoutError: `timeout` seconds passed first.
+            StreamClosed: the stream is closed.
+        """
+        self._check_question(query, None)
+        self._check_between(between)
+        if self._state.memory is None:
+            raise ValueError("this stream keeps nothing: watch it with store=FOLDER")
+        answer = Answer(query, None, self._engine.wake)
+        self._put(Question(answer, self.sampling, None, between, writes=False))
+        answer.text(timeout)
+        return answer.recalled
+
+    def _check_between(self, between: tuple[float, float] | None) -> None:
+        if between is None:
+            return
+        if self._state.memory is None:
+            raise ValueError(f"between={between} looks into a store, and this stream has none")
+        if not (0 <= between[0] < between[1] < math.inf):
+            raise ValueError(f"between={between} must be (start, stop) seconds with 0 <= start < stop")
+
+    def _put(self, pending: Question) -> None:
+        state, answer, at = self._state, pending.answer, pending.at
 
         def add() -> None:
             if state.closed:
@@ -172,7 +249,6 @@ class Stream(Closing):
         if at is not None:
             self._asked_until = max(self._asked_until, at)
         self._engine.submit(add)
-        return answer
 
     def _check_question(self, question: str, at: float | None) -> None:
         if not question.strip():
@@ -243,6 +319,8 @@ class Stream(Closing):
         self._closed = True
         self._engine.remove(self._state, StreamClosed("the stream is closed"))
         self._state.perceiver.join()
+        if self._state.memory is not None:
+            self._state.memory.close()
         for channel in self._listeners:
             channel.close()
 

@@ -15,6 +15,8 @@ from typing import Literal, get_args
 
 Policy = Literal["sink_window", "full", "last_frames", "sliding", "sliding_recompute"]
 Backend = Literal["auto", "sdpa", "flex"]
+Codec = Literal["fp16", "int8"]
+RetrieveMethod = Literal["mean_key", "top_tokens", "clusters", "pages", "recency"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -91,6 +93,12 @@ class WatchConfig:
     backend: Backend = "auto"
     queue_frames: int = 4  # decoded frames that may wait for the model
     full_capacity_tokens: int = 32768  # cache size under policy full, which evicts nothing
+    store: str | None = None  # folder that keeps what leaves the window; None: it is forgotten
+    store_codec: Codec = "fp16"  # how it is written: fp16, or int8 for half the bytes
+    store_quota_mb: int | None = None  # MiB on disk, the oldest go first; None: no limit
+    retrieve_tokens: int = 512  # tokens brought back for one question at most
+    retrieve_blocks: int = 64  # temporal patches brought back for one question at most
+    retrieve_method: RetrieveMethod = "mean_key"
 
     def __post_init__(self) -> None:
         _require_positive(self, "fps", "window_seconds")
@@ -99,6 +107,9 @@ class WatchConfig:
         _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds")
         _require_least(self, 1, "last_frames", "max_readers", "max_question_tokens", "max_answer_tokens")
         _require_least(self, 1, "rebase_at", "queue_frames", "full_capacity_tokens")
+        _require_choice("store_codec", Codec, self.store_codec)
+        _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)
+        _require_least(self, 1, "store_quota_mb", "retrieve_tokens", "retrieve_blocks")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,10 @@ def answer_record(answer: Answer) -> dict[str, Any]:
         "tokens": answer.tokens,
         "ttft_s": answer.ttft_s,
         "status": answer.status,
-        "evidence": [{"start": start, "stop": stop} for start, stop in answer.evidence],
+        "evidence": [
+            *({"start": m.start, "stop": m.stop, "score": m.score} for m in answer.recalled),
+            *({"start": start, "stop": stop} for start, stop in answer.evidence),
+        ],
     }
     if answer.status == "failed":
         record["error"] = str(answer.error)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Literal
 
+from streamvlm.engine.longterm import Moment
 from streamvlm.engine.signal import Signal
 from streamvlm.errors import ReaderCancelled
 
@@ -28,6 +29,7 @@ class Answer:
         self.tokens = 0  # written so far
         self.ttft_s: float | None = None  # wall seconds from its snapshot to its first token
         self.evidence: tuple[tuple[float, float], ...] = ()  # spans [start, stop) of stream it could see
+        self.recalled: tuple[Moment, ...] = ()  # what was brought back from memory for it
         self.error: Exception | None = None
         self.cancel_requested = False
         self._pieces: list[str] = []
@@ -105,6 +107,11 @@ class Answer:
             self.evidence = tuple(spans)
             self.status = "writing"
             self._started = time.monotonic()
+
+    def remember(self, moments: tuple[Moment, ...]) -> None:
+        """These were brought back from memory before it was written."""
+        with self._signal.changing():
+            self.recalled = moments
 
     def write(self, piece: str, tokens: int) -> None:
         """That many tokens more, and the text they completed, which may be empty."""

@@ -60,10 +60,11 @@ def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
     slack = math.ceil(config.window_seconds * per_second) * 4
     movable = size.prefix + config.sink_frames * (size.block + 4) + config.text_window
     recomputes = config.policy in ("last_frames", "sliding_recompute")
+    recalled = 0 if config.store is None else config.retrieve_tokens + movable
     pinned_blocks = math.ceil(config.pinned_seconds * per_second)
     return Budget(
         window=window + slack,
         moved=window + slack if recomputes else movable,
         pinned=pinned_blocks * size.block + (config.max_readers + 1) * (window if recomputes else movable),
-        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens),
+        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled),
     )

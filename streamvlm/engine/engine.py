@@ -186,7 +186,7 @@ class Engine:
 
     def _perceive(self, stream: StreamState) -> Perception | None:
         if not stream.may_perceive():
-            return None
+            return stream.open_past()
         if stream.readers and self.schedule == "blocking":
             return None
         if stream.readers and self.schedule == "alternating" and stream.perceived_last:
@@ -195,7 +195,7 @@ class Engine:
 
     def _turns(self, stream: StreamState) -> tuple[Turn, ...]:
         turns = []
-        for reader in stream.active:
+        for reader in stream.ready():
             assert stream.window is not None
             segment, rows = reader.next_rows(stream.window, PROMPT_CHUNK)
             turns.append(Turn(reader, segment, rows, reader.samples))
@@ -206,6 +206,7 @@ class Engine:
         for work in works:
             if work.perception is not None:
                 work.stream.commit(work.perception, seconds)
+            work.stream.look_up([t.reader for t in work.turns])
         choosers, _ = last_rows(works)
         for (stream, reader), scores in zip(choosers, logits, strict=True):
             stream.wrote(reader, scores)

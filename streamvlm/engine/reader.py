@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.longterm import Recalled
 from streamvlm.memory.slots import Rows
 from streamvlm.memory.window import Window
+from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.sampling import Sampler
 from streamvlm.settings import SamplingConfig
 from streamvlm.types import Segment
 
 UNFINISHED_CHARACTER = "�"  # what a tokenizer shows for the first bytes of a character
+
+
+@dataclass(slots=True, eq=False)
+class Lookup:
+    """A reader's way to what is no longer in the window: its question is read once to know what to look for."""
+
+    probe: Probe
+    between: tuple[float, float] | None
+    found: Future[Recalled] | None = None  # None while the question is being read
 
 
 @dataclass(slots=True, eq=False)
@@ -31,11 +43,13 @@ class Reader:
     tokens: list[int] = field(default_factory=list)
     shown: int = 0  # characters already handed over
     prefilled: int = 0  # rows of the prompt already in the cache
+    writes: bool = True  # False: only what is recalled is wanted
+    lookup: Lookup | None = None  # None once it is over, or where nothing is stored
 
     @property
     def samples(self) -> bool:
         """Whether its rows of this step end where a token must be chosen."""
-        return self.prefilled == len(self.prompt)
+        return self.lookup is None and self.prefilled == len(self.prompt)
 
     def next_rows(self, window: Window, chunk: int) -> tuple[Segment, Rows]:
         """Its rows for the coming step: a piece of the prompt, or the last token it wrote."""

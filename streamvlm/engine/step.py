@@ -11,7 +11,7 @@ from torch import Tensor
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import Perception, StreamState
 from streamvlm.memory.slots import Rows
-from streamvlm.models.attention import Backend, Group, StepCache, make_group
+from streamvlm.models.attention import Backend, Group, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
 from streamvlm.types import Segment
 
@@ -53,7 +53,8 @@ def pack(
         parts = work.parts
         assert work.stream.window is not None
         stop = start + sum(len(s) for s, _ in parts)
-        groups.append(make_group(work.stream.window.cache, slice(start, stop), [r for _, r in parts], backend))
+        cache, rows = work.stream.window.cache, [r for _, r in parts]
+        groups.append(make_group(cache, slice(start, stop), rows, backend, probings(work, start, model)))
         segments += [s for s, _ in parts]
         positions += [r.positions for _, r in parts]
         start = stop
@@ -65,6 +66,20 @@ def pack(
         deepstack=tuple(torch.cat(layer) for layer in zip(*injected, strict=True)),
     )
     return batch, groups
+
+
+def probings(work: StreamWork, start: int, model: VisionLanguageModel) -> list[Probing]:
+    """The questions of one stream that are read to know what to look for; its rows begin at `start`."""
+    found: list[Probing] = []
+    at = start + (0 if work.perception is None else sum(len(s) for s, _ in work.perception.placed))
+    for turn in work.turns:
+        stop = at + len(turn.segment)
+        if turn.reader.lookup is not None:
+            cos, sin = model.rotary(turn.rows.positions.to(model.device))
+            found.append(Probing(turn.reader.lookup.probe, slice(at, stop), cos, sin))
+            turn.reader.lookup.probe.rows += stop - at
+        at = stop
+    return found
 
 
 def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Reader]], list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -23,11 +23,13 @@ from streamvlm.engine.events import (
     StreamEvent,
     StreamStats,
 )
+from streamvlm.engine.longterm import LongTermMemory, Recalled, Search, outcome
 from streamvlm.engine.perceiver import Block, Perceiver
-from streamvlm.engine.reader import Reader, make_reader
+from streamvlm.engine.reader import Lookup, Reader, make_reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.slots import CacheShape, Rows, SlotCache
 from streamvlm.memory.window import Window
+from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.settings import SamplingConfig, WatchConfig
 from streamvlm.types import Kind, Segment
@@ -44,13 +46,15 @@ class Question:
     answer: Answer
     sampling: SamplingConfig
     at: float | None  # seconds of stream time; None: as soon as anything has been seen
+    between: tuple[float, float] | None = None  # where to look in what was stored; None: where its words say
+    writes: bool = True  # False: only what is recalled is wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Perception:
     """A block placed in the window for the coming step."""
 
-    block: Block
+    block: Block | None  # None: only the opening text, of a stream that is resumed without frames
     placed: list[tuple[Segment, Rows]]
 
 
@@ -64,6 +68,7 @@ class StreamState:
     emit: Callable[[StreamEvent], None]
     paced: bool
     play_until: float = 0.0  # an unpaced file is perceived as far as somebody asked, and no further
+    memory: LongTermMemory | None = None
     window: Window | None = None
     budget: Budget | None = None
     first: float = math.inf  # seconds, when the first block could be seen
@@ -84,7 +89,7 @@ class StreamState:
     def fork_due(self) -> None:
         """Give every question whose moment has come its snapshot, oldest question first."""
         if self.window is None:
-            if self.ended:
+            if self.ended and not self.resumed:
                 self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
             return
         nearest = self.perceiver.blocks.peek()
@@ -105,6 +110,9 @@ class StreamState:
         except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
             self.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
             return
+        if self.memory is not None and not self.memory.empty and not window.policy.recompute:
+            reader.lookup = Lookup(Probe.of(self.model.text_spec.layers), question.between)
+        reader.writes = question.writes
         self.readers.append(reader)
         question.answer.start(self.now, window.spans)
         self.emit(AnswerStarted(self.now, question.answer))
@@ -113,6 +121,47 @@ class StreamState:
     def active(self) -> list[Reader]:
         """The readers that are written now; later ones wait, but their snapshots are already theirs."""
         return self.readers[: self.config.max_readers]
+
+    @property
+    def resumed(self) -> bool:
+        """Whether there is a past to be asked about before the first frame."""
+        return self.memory is not None and not self.memory.empty
+
+    def ready(self) -> list[Reader]:
+        """The active readers that have rows for the coming step; those whose search is over are given what it found."""
+        for reader in self.active:
+            if reader.lookup is None and not reader.writes:
+                reader.answer.finish("complete")
+                self.close_reader(reader)
+            if reader.lookup is not None and reader.lookup.found is not None and reader.lookup.found.done():
+                self._recall(reader, outcome(reader.lookup.found))
+        return [r for r in self.active if r.lookup is None or r.lookup.found is None]
+
+    def look_up(self, readers: Sequence[Reader]) -> None:
+        """Start the search of every reader whose question has now been read, and take its rows back."""
+        for reader in readers:
+            lookup = reader.lookup
+            if lookup is None or reader.prefilled < len(reader.prompt):
+                continue
+            assert self.window is not None and self.memory is not None
+            self.window.cache.unplace(reader.handle, reader.prompt.extent)
+            reader.prefilled = 0
+            answer = reader.answer
+            seen = answer.evidence
+            as_of = answer.as_of if answer.as_of is not None else self.now
+            search = Search(answer.question, lookup.probe.query, as_of, seen, lookup.between)
+            lookup.found = self.memory.search(search)
+
+    def _recall(self, reader: Reader, recalled: Recalled) -> None:
+        assert self.window is not None
+        reader.lookup = None
+        if recalled.blocks:
+            if reader.writes:
+                self.window.recall(reader.handle, recalled.blocks)
+            reader.answer.remember(recalled.moments)
+        if not reader.writes:
+            reader.answer.finish("complete")
+            self.close_reader(reader)
 
     def drop_cancelled(self) -> None:
         """End the readers whose callers no longer want them."""
@@ -124,7 +173,7 @@ class StreamState:
         """Free a reader's slots; `status` overrides the one it reached by itself."""
         assert self.window is not None
         self.readers.remove(reader)
-        self.window.cache.close_reader(reader.handle)
+        self.window.close_reader(reader.handle)
         if status is not None:
             reader.answer.finish(status)
         self.emit(AnswerDone(self.now, reader.answer))
@@ -149,6 +198,16 @@ class StreamState:
         if block is None:
             return False
         return self.paced or self.window is None or block.last_pts <= self.play_until + EPSILON
+
+    def open_past(self) -> Perception | None:
+        """The opening text alone, for a resumed stream that will show no frame."""
+        if self.window is not None or not (self.ended and self.resumed and self.waiting):
+            return None
+        assert self.memory is not None
+        prefix = self.model.text_segment(self.model.prefix_layout(), Kind.SINK)
+        self.window = self._make_window(len(prefix), 1)
+        self.now = self.memory.last_moment
+        return Perception(None, self.window.advance([prefix]))
 
     def perceive(self) -> Perception | None:
         """Take the next block and place it in the window, if there is room; never wait for a reader when paced."""
@@ -182,7 +241,10 @@ class StreamState:
         logger.info("cache of %d slots, %.1f MiB", shape.capacity, shape.nbytes / 2**20)
         cache = SlotCache(shape, self.model.rotary)
         policy = make_policy(self.config, self.model.pixels.temporal)
-        return Window(cache, policy, max_tokens=self.budget.window, rebase_at=self.config.rebase_at)
+        window = Window(cache, policy, max_tokens=self.budget.window, rebase_at=self.config.rebase_at)
+        if self.memory is not None:
+            window.on_evict = self.memory.keep
+        return window
 
     def _make_room(self, window: Window, segments: list[Segment]) -> bool:
         """A paced stream finishes its oldest readers early rather than wait for them."""
@@ -213,6 +275,8 @@ class StreamState:
         assert self.window is not None
         self.window.commit()
         block = perception.block
+        if block is None:
+            return
         self.now = block.last_pts
         self.first = min(self.first, self.now)
         self.frames += block.frames
@@ -275,6 +339,8 @@ class StreamState:
             text = None if self.error is None else str(self.error)
             self.emit(StreamEnded(self.now, self.stats, text))
         self.perceiver.stop()
+        if self.memory is not None:
+            self.memory.stop()
         self.window = None  # the memory goes now, whoever still holds the stream
 
     def take_stats(self) -> None:
@@ -283,14 +349,15 @@ class StreamState:
             self.stats = replace(self.stats, frames_dropped=self.frames_dropped, gap_seconds=self.gap_seconds)
             return
         count, cache = self.window.count, self.window.cache
+        lost = 0 if self.memory is None else self.memory.lost_tokens  # taken, and then not written after all
         self.stats = StreamStats(
             self.frames,
             self.frames_dropped,
             self.gap_seconds,
             tokens_seen=count.seen,
             tokens_window=len(self.window),
-            tokens_stored=count.stored,
-            tokens_dropped=count.dropped,
+            tokens_stored=count.stored - lost,
+            tokens_dropped=count.dropped + lost,
             peak_slots=cache.peak_used,
             capacity=cache.shape.capacity,
             rebases=self.window.rebases,

@@ -18,11 +18,44 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache
 
-from streamvlm.memory.slots import SHARED, Rows, SlotCache
+from streamvlm.memory.slots import SHARED, Rows, SlotCache, rotate
 
 Backend = Literal["sdpa", "flex"]
 ATTENTION_NAME = "streamvlm"
 BLOCK = 128  # flex works in blocks of this many slots
+
+
+@dataclass(slots=True, eq=False)
+class Probe:
+    """Gathers the mean un-rotated query of a question's rows, in every layer, over one or more steps."""
+
+    total: list[Tensor]  # per layer float32 [heads, head_dim]
+    rows: int = 0
+
+    @classmethod
+    def of(cls, layers: int) -> Probe:
+        """Nothing seen yet."""
+        return cls([torch.zeros(())] * layers)
+
+    @property
+    def query(self) -> Tensor:
+        """float32 [layers, heads, head_dim]."""
+        return torch.stack(self.total) / self.rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probing:
+    """A probe's rows in one packed step."""
+
+    probe: Probe
+    rows: slice  # of the packed rows
+    cos: Tensor  # float32 [n, head_dim] of their positions
+    sin: Tensor
+
+    def look(self, layer: int, query: Tensor) -> None:
+        """Take one layer's rotated queries [heads, rows of the whole step, head_dim]."""
+        mine = rotate(query[:, self.rows], self.cos, -self.sin)
+        self.probe.total[layer] = self.probe.total[layer].to(mine.device) + mine.sum(1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +67,7 @@ class Group:
     slots: Tensor  # int64 [n] where the new keys and values go, on the device
     extent: int  # slots attended to: [0, extent)
     mask: Tensor | BlockMask  # sdpa: bool [1, 1, n, extent]; flex: the same as blocks
+    probes: Sequence[Probing] = ()  # rows of the step whose queries are wanted
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Tensor:
         """[1, heads, n, head_dim] for queries of the same shape."""
@@ -58,16 +92,18 @@ def _compiled_flex() -> Any:  # noqa: ANN401
     return torch.compile(flex_attention, dynamic=True)
 
 
-def make_group(cache: SlotCache, rows: slice, parts: Sequence[Rows], backend: Backend) -> Group:
+def make_group(
+    cache: SlotCache, rows: slice, parts: Sequence[Rows], backend: Backend, probes: Sequence[Probing] = ()
+) -> Group:
     """Plan one stream's attention: `parts` are its rows in packed order."""
     device = cache.shape.device
     slots = torch.cat([p.slots for p in parts]).to(device)
     extent = cache.extent
     if backend == "flex":
         extent = min(cache.shape.capacity, -(-extent // BLOCK) * BLOCK)
-        return Group(cache, rows, slots, extent, _block_mask(cache, parts, extent))
+        return Group(cache, rows, slots, extent, _block_mask(cache, parts, extent), probes)
     mask = torch.cat([cache.visible(p, extent) for p in parts])
-    return Group(cache, rows, slots, extent, mask[None, None].to(device))
+    return Group(cache, rows, slots, extent, mask[None, None].to(device), probes)
 
 
 def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMask:
@@ -75,13 +111,20 @@ def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMa
     q_reader = torch.cat([torch.full_like(p.slots, p.reader) for p in parts]).to(device)
     q_epoch = torch.cat([torch.full_like(p.slots, p.epoch) for p in parts]).to(device)
     q_order = torch.cat([p.order for p in parts]).to(device)
+    hidden = torch.zeros(len(parts), extent, dtype=torch.bool)
+    for i, part in enumerate(parts):
+        own = None if part.reader == SHARED else cache.readers[part.reader].hidden
+        if own is not None:
+            hidden[i, own] = True
+    q_part = torch.cat([torch.full_like(p.slots, i) for i, p in enumerate(parts)]).to(device)
+    hidden = hidden.to(device)
     columns = (cache.reader, cache.birth, cache.death, cache.order)
     reader, birth, death, order = (c[:extent].to(device) for c in columns)
 
     def sees(batch: Tensor, head: Tensor, q: Tensor, s: Tensor) -> Tensor:
         shared = (reader[s] == SHARED) & (birth[s] <= q_epoch[q]) & (q_epoch[q] < death[s])
         own = (q_reader[q] != SHARED) & (reader[s] == q_reader[q])
-        return (shared | own) & (order[s] <= q_order[q])
+        return ((shared & ~hidden[q_part[q], s]) | own) & (order[s] <= q_order[q])
 
     return create_block_mask(sees, None, None, len(q_order), extent, device=device.type)
 
@@ -133,6 +176,8 @@ def step_attention(
         return out.transpose(1, 2).contiguous(), None
     out = torch.empty_like(query)
     for group in step:
+        for probing in group.probes:
+            probing.look(module.layer_idx, query[0])
         out[:, :, group.rows] = group.attend(module.layer_idx, query[:, :, group.rows], scaling)
     return out.transpose(1, 2).contiguous(), None
 

@@ -1,0 +1,208 @@
+"""LongTermMemory: what left one stream's window, on disk, and the way back for the questions that need it.
+
+    evict -> offer -> [spill thread] store + index            question -> probe -> [search thread] blocks -> reader
+
+Nothing here makes a step wait: what cannot be stored in time is dropped and counted, and a question that is being
+looked up simply has no rows in the steps meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from streamvlm.errors import StoreError, StreamVLMError
+from streamvlm.memory.blocks import BlockShape, KVBlock
+from streamvlm.memory.catalogue import Entry
+from streamvlm.memory.fingerprint import Fingerprint
+from streamvlm.memory.log import StoreOptions
+from streamvlm.memory.spill import Spiller
+from streamvlm.memory.store import BlockStore
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.retrieval.index import Index
+from streamvlm.retrieval.methods import method
+from streamvlm.retrieval.retriever import KeyRetriever
+from streamvlm.retrieval.selection import Budget, TopK, candidates, select
+from streamvlm.retrieval.spans import time_spans
+from streamvlm.settings import WatchConfig
+
+logger = logging.getLogger(__name__)
+
+STREAM = "stream"  # a folder holds one stream
+SEARCHERS = 2  # questions looked up at the same time
+CATCH_UP_SECONDS = 2.0  # how long a search waits for what was evicted just before it
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A stored stretch of the stream that a question brought back."""
+
+    start: float  # seconds
+    stop: float
+    score: float  # of the retrieval method; comparable within one answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recalled:
+    """What a search found, in time order."""
+
+    blocks: tuple[KVBlock, ...] = ()
+    moments: tuple[Moment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """One question to the memory."""
+
+    question: str
+    query: Tensor  # float32 [layers, heads, head_dim], the mean un-rotated query of its rows
+    now: float  # seconds; the snapshot it is asked at
+    window: tuple[Span, ...]  # what attention sees anyway
+    between: Span | None  # asked for by the caller; else the question's own words decide
+
+
+def sampled_hash(model: VisionLanguageModel) -> str:
+    """A hash that changes with the weights: every parameter's name, shape and 64 of its values."""
+    digest = hashlib.sha256()
+    for name, parameter in model.language_model.named_parameters():
+        flat = parameter.detach().flatten()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(flat[:: max(1, len(flat) // 64)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of(model: VisionLanguageModel, config: WatchConfig) -> Fingerprint:
+    """What stored keys and values of this model depend on."""
+    text = model.module.config.get_text_config().to_dict()
+    prefix = model.prefix_layout().ids.tolist()
+    return Fingerprint(
+        model=model.family,
+        weights=sampled_hash(model),
+        config=hashlib.sha256(json.dumps(text, sort_keys=True, default=str).encode()).hexdigest(),
+        dtype=str(model.dtype),
+        codec=config.store_codec,
+        rope=json.dumps(text.get("rope_parameters"), sort_keys=True, default=str),
+        prompt=hashlib.sha256(json.dumps(prefix).encode()).hexdigest(),
+    )
+
+
+class LongTermMemory:
+    """One stream's store, its index, and the threads that serve them.
+
+    Raises:
+        FingerprintError: the store was written by another model, precision or prompt.
+        StoreError: it cannot be opened, or another process writes it.
+    """
+
+    def __init__(
+        self, folder: Path, model: VisionLanguageModel, config: WatchConfig, *, resume: bool, wake: Callable[[], None]
+    ) -> None:
+        spec = model.text_spec
+        shape = BlockShape(spec.layers, spec.kv_heads, spec.head_dim)
+        quota = None if config.store_quota_mb is None else config.store_quota_mb << 20
+        fingerprint, options = fingerprint_of(model, config), StoreOptions(quota=quota)
+        blocks = folder / "blocks"
+        if resume:
+            self.store = BlockStore.open(blocks, fingerprint, shape, options=options)
+        else:
+            if BlockStore.exists(blocks):
+                raise StoreError(folder, "already holds a stream; resume it, or choose another folder")
+            self.store = BlockStore.create(blocks, fingerprint, shape, options)
+        self._config = config
+        self._wake = wake
+        represented = method(config.retrieve_method)
+        width = represented.width(spec.kv_heads, spec.head_dim)
+        label = f"{represented} {fingerprint.digest}"
+        self._index = Index(folder / "index", layers=spec.layers, width=width, label=label)
+        self._retriever = KeyRetriever(self._index, represented, kv_heads=spec.kv_heads)
+        if resume:
+            added, removed = self._retriever.catch_up(STREAM, (e.id for e in self.store.blocks()), self.store.get)
+            logger.info("resumed %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
+        self._spiller = Spiller(self.store, device=model.device, on_stored=self._stored)
+        self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="streamvlm-recall")
+        self._refused = 0  # tokens that `keep` could not take
+        self._had_blocks = any(True for _ in self.store.blocks())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to find."""
+        stats = self._spiller.stats
+        return not self._had_blocks and stats.offered_blocks == stats.dropped_blocks
+
+    @property
+    def lost_tokens(self) -> int:
+        """Tokens that `keep` took and that could not be written after all."""
+        return self._spiller.stats.dropped_tokens - self._refused
+
+    @property
+    def last_moment(self) -> float:
+        """Seconds up to which the stored stream reaches; 0 when empty."""
+        return max((e.stop for e in self.store.blocks()), default=0.0)
+
+    def keep(self, block: KVBlock) -> bool:
+        """Take what leaves the window. Never blocks; False if it had to be dropped."""
+        vectors = self._retriever.method.represent(block.keys)
+        taken = self._spiller.offer(replace(block, stream=STREAM), note=vectors)
+        self._refused += 0 if taken else len(block)
+        return taken
+
+    def _stored(self, entries: Sequence[tuple[Entry, object]]) -> None:
+        for entry, vectors in entries:
+            assert isinstance(vectors, Tensor)
+            self._index.add(entry.id, STREAM, entry.start, entry.stop, vectors.float().cpu())
+        self._index.sync()
+
+    def search(self, search: Search) -> Future[Recalled]:
+        """Look a question up on another thread; the engine is woken when it is done."""
+        future = self._searchers.submit(self._search, search)
+        future.add_done_callback(lambda _: self._wake())
+        return future
+
+    def _search(self, search: Search) -> Recalled:
+        self._spiller.drain(CATCH_UP_SECONDS)
+        spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
+        k = self._config.retrieve_blocks
+        hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None)
+        found = candidates(hits, self._cost) if len(hits) else []
+        found = [c for c in found if c.stop <= search.now + 1e-6]
+        budget = Budget(tokens=self._config.retrieve_tokens)
+        chosen = select(found, TopK(k), budget=budget, window=search.window)
+        if not chosen.candidates:
+            return Recalled()
+        blocks = self.store.read([c.block for c in chosen.candidates])
+        return Recalled(tuple(blocks), tuple(Moment(c.start, c.stop, c.score) for c in chosen.candidates))
+
+    def _cost(self, block_id: int) -> tuple[int, int]:
+        entry = self.store.entries([block_id])[0]
+        return entry.tokens, entry.extent
+
+    def stop(self) -> None:
+        """Take no more searches; does not wait."""
+        self._searchers.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Store what is queued, end the threads, let another process in."""
+        self._searchers.shutdown(wait=True, cancel_futures=True)
+        self._spiller.close()
+        try:
+            self._index.close()
+        finally:
+            self.store.close()
+
+
+def outcome(future: Future[Recalled]) -> Recalled:
+    """What a finished search found; a search that failed found nothing, which is logged."""
+    try:
+        return future.result(timeout=0)
+    except (StreamVLMError, OSError, ValueError) as error:
+        logger.warning("nothing could be recalled: %s", error)
+        return Recalled()

@@ -1,0 +1,142 @@
+"""What left the window, brought back from disk for the question that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from driver import Driver, content, perceived, random_blocks, window_of
+from families import FAMILIES, random_model
+from test_agent import LONG, frames
+from torch.testing import assert_close
+
+from streamvlm import Agent, FingerprintError, SamplingConfig, StoreError, WatchConfig
+from streamvlm.engine.answer import Answer
+from streamvlm.engine.reader import make_reader
+from streamvlm.memory.blocks import KVBlock
+from streamvlm.models.attention import Backend
+from streamvlm.types import Kind
+
+STORED = WatchConfig(window_seconds=3.0, max_answer_tokens=12, retrieve_tokens=400)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with Agent(random_model("qwen3_vl"), watch=STORED) as agent:
+        yield agent
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "flex"])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_recalling_every_block_equals_attending_to_the_whole_cache(family: str, backend: Backend) -> None:
+    """A stream that evicts nothing, and a reader that is shown its middle from stored blocks instead of the slots."""
+    model = random_model(family)
+    blocks = random_blocks(model, 10)
+    said = []
+    for recalls in (False, True):
+        driver = Driver(model, backend=backend)
+        options = {"store": "unused"}  # reserves slots for what is brought back
+        stream = driver.watch(blocks, window_seconds=1000.0, max_answer_tokens=8, **options)
+        driver.step(len(blocks))
+        window = window_of(stream)
+        answer = Answer("what was it?", None, lambda: None)
+        reader = make_reader(model, window, answer, SamplingConfig(temperature=0.8, seed=4), 8)
+        if recalls:
+            first = next(i for i, e in enumerate(window.entries) if not e.movable)
+            middle = window.entries[first : first + 5]
+            stored = [window.block_of(e) for e in middle]
+            for entry in middle:  # as if they had been evicted before the question
+                window.cache.birth[entry.slots] = 10**9
+            window.recall(reader.handle, stored)
+        stream.readers.append(reader)
+        answer.start(0.0, [])
+        driver.engine._on_step = None
+        driver.run()
+        said.append((answer.so_far, torch.stack(driver.recordings[answer].logits)))
+    (text, logits), (again, recalled) = said
+    assert_close(recalled, logits, atol=1e-4, rtol=0)
+    assert text == again
+
+
+def test_stored_keys_come_back_as_they_left(agent: Agent, tmp_path: Path) -> None:
+    """Through eviction, fp16, the disk and back: the twin that evicts nothing has the same keys and values."""
+    model = agent.model
+    kept: list[KVBlock] = []
+    driver = Driver(model)
+    stream = driver.watch(random_blocks(model, 16), window_seconds=3.0)
+    driver.step()
+    window_of(stream).on_evict = lambda block: not kept.append(block)  # type: ignore[func-returns-value]
+    driver.run()
+    assert len(kept) > 8 and all(b.kind is Kind.VISION for b in kept)
+    stats = stream.stats
+    assert stats.tokens_stored == sum(map(len, kept)) > 0
+    assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored + stats.tokens_dropped
+
+
+def test_a_question_finds_what_left_the_window(agent: Agent, tmp_path: Path) -> None:
+    with agent.watch(frames(40), store=str(tmp_path / "m")) as stream:
+        stats = stream.wait(LONG)
+        answer = stream.ask("what was there?", between=(4.0, 6.0))
+        answer.text(LONG)
+        assert answer.recalled and all(4.0 - 1 <= m.start < 6.0 for m in answer.recalled)
+        named = stream.ask("what was there at 0:09?")
+        named.text(LONG)
+        assert named.recalled and all(6.0 <= m.start <= 12.0 for m in named.recalled)
+        moments = stream.recall("a red circle")
+        assert moments and list(moments) == sorted(moments, key=lambda m: m.start)
+        assert stats.tokens_dropped == 0 and stats.tokens_stored > 0
+        assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored
+
+
+def test_perception_does_not_depend_on_what_is_recalled(tmp_path: Path) -> None:
+    with Agent(random_model("qwen3_vl"), watch=STORED) as agent:
+        seen = []
+        for asks in (0, 6):
+            stream = agent.watch(frames(30), store=str(tmp_path / str(asks)))
+            for i in range(asks):
+                stream.ask(f"what {i}?", at=5.0 + i)
+            stream.play()
+            stream.wait(LONG)
+            state = stream._state
+            with torch.inference_mode():
+                seen.append((perceived(state), content(state)))
+            stream.close()
+    for ours, theirs in zip(seen[0][1], seen[1][1], strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    asked = {"between": (2.0, 5.0), "temperature": 0.9, "seed": 3}
+    with agent.watch(frames(40), store=str(folder)) as stream:
+        stream.wait(LONG)
+    said = []
+    for _ in range(2):
+        with agent.resume(folder) as past:
+            answer = past.ask("what was there?", **asked)
+            said.append((answer.text(LONG), answer.recalled, answer.as_of))
+    assert said[0] == said[1]
+    assert said[0][1] and said[0][2] is not None and said[0][2] > 10
+
+
+def test_refusals_are_clear(agent: Agent, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    with pytest.raises(StoreError, match="holds no memory"):
+        agent.resume(folder)
+    with agent.watch(frames(20), store=str(folder)) as stream:
+        stream.wait(LONG)
+        with pytest.raises(StoreError):
+            agent.resume(folder)
+        with pytest.raises(ValueError, match="0 <= start < stop"):
+            stream.ask("what?", between=(5.0, 2.0))
+    with pytest.raises(StoreError, match="resume it"):
+        agent.watch(frames(2), store=str(folder))
+    with pytest.raises(ValueError, match="has nothing to store"):
+        agent.watch(frames(2), store=str(tmp_path / "x"), policy="last_frames")
+    with agent.watch(frames(2)) as plain, pytest.raises(ValueError, match="keeps nothing"):
+        plain.recall("anything")
+    with Agent(random_model("qwen2_5_vl"), watch=STORED) as other, pytest.raises(FingerprintError):
+        other.resume(folder)
