@@ -19,7 +19,7 @@ from streamvlm.memory.fingerprint import Fingerprint, Identity
 from streamvlm.memory.log import SegmentLog, StoreOptions, WriteCounts
 from streamvlm.memory.reading import BlockReader
 from streamvlm.memory.records import Encoded
-from streamvlm.memory.recovery import LOCK, Rebuilt, Recovered, identify, lock, rebuild, recover, sound_catalogue
+from streamvlm.memory.recovery import LOCK, Rebuilt, Recovered, headers, identify, lock, rebuild, recover, sound_catalogue
 from streamvlm.memory.segment import segment_numbers, segment_path
 from streamvlm.memory.stats import StoreStats
 
@@ -100,7 +100,9 @@ class BlockStore:
         if not (folder / NAME).exists():
             raise StoreError(folder, "has no catalogue; open it for writing or rebuild it")
         catalogue = Catalogue(folder, readonly=True)
-        return cls(folder, identify(folder, catalogue), catalogue)
+        store = cls(folder, identify(folder, catalogue), catalogue)
+        store.recovered.damaged_headers = [n for n, header in headers(folder).items() if header is None]
+        return store
 
     @classmethod
     def _open_writer(cls, folder: Path, identity: Identity | None, options: StoreOptions) -> BlockStore:
