@@ -35,8 +35,11 @@ def test_blocks_come_back_as_they_were(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("layers", [[0], [2], [1, 2], [0, 2], [2, 0, 1]])
-@pytest.mark.parametrize("threads", [1, 4])
-def test_some_layers_are_read_on_their_own(tmp_path: Path, layers: list[int], threads: int) -> None:
+@pytest.mark.parametrize(("threads", "piece"), [(1, 1 << 20), (4, 1 << 20), (2, 1)])
+def test_some_layers_are_read_on_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int], threads: int, piece: int
+) -> None:
+    monkeypatch.setattr("streamvlm.memory.reading.PIECE", piece)
     with fresh(tmp_path / "m") as store:
         ids = fill(store, range(6))
         wanted = [ids[4], ids[1], ids[5]]

@@ -48,7 +48,7 @@ def list_blocks(path: Folder, start: Start = 0.0, stop: Stop = END, as_json: AsJ
 def info(path: Folder, as_json: AsJson = False) -> None:
     """What the memory holds and what it was made for."""
     with _reading(path) as store:
-        stats, identity = asdict(store.stats()), asdict(store.identity)
+        stats, identity = asdict(store.stats()), json.loads(store.identity.to_json())
     if as_json:
         typer.echo(json.dumps({**stats, **identity}))
         return
