@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from streamvlm.memory.blocks import BlockShape
 from streamvlm.memory.codecs import CODECS
@@ -42,16 +42,15 @@ class Identity:
 
     fingerprint: Fingerprint
     shape: BlockShape
+    tag: bytes = field(init=False, repr=False)  # 8 bytes that mark its records
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", hashlib.sha256(self.to_json().encode()).digest()[:8])
 
     @property
     def codec(self) -> str:
         """How payloads are encoded."""
         return self.fingerprint.codec
-
-    @property
-    def tag(self) -> bytes:
-        """8 bytes that mark the identity's records."""
-        return hashlib.sha256(self.to_json().encode()).digest()[:8]
 
     def difference(self, wanted: Identity) -> str:
         """What of this is not as `wanted`, in words; empty if nothing."""
@@ -59,7 +58,7 @@ class Identity:
 
     def to_json(self) -> str:
         """Canonical text."""
-        return _canonical(asdict(self)).decode()
+        return _canonical({"fingerprint": asdict(self.fingerprint), "shape": asdict(self.shape)}).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Identity:

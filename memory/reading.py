@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +29,9 @@ from streamvlm.memory.records import (
 )
 from streamvlm.memory.segment import opened, read_all, segment_path
 
+THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
+PIECE = 1 << 20  # bytes read at once
+
 
 class BlockReader:
     """Reads the blocks of one store. Safe to use from several threads: no file position is shared."""
@@ -34,6 +39,8 @@ class BlockReader:
     def __init__(self, folder: Path, identity: Identity) -> None:
         self.folder = folder
         self.identity = identity
+        self._starting = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
 
     def nbytes(self, entry: Entry, layers: Sequence[int] | None = None) -> int:
         """Bytes of a block's payload, a multiple of 64."""
@@ -51,10 +58,30 @@ class BlockReader:
             raise ValueError(f"out must be uint8 with at least {sum(sizes)} bytes, got {out.dtype} {tuple(out.shape)}")
         else:
             buffers = list(torch.split(out[: sum(sizes)], sizes))
-        if threads <= 1 or len(entries) <= 1:
+        shares = min(threads, len(entries), THREADS)
+        if shares <= 1:
             return [self.read_one(e, layers, b) for e, b in zip(entries, buffers, strict=True)]
-        with ThreadPoolExecutor(min(threads, len(entries))) as pool:
-            return list(pool.map(lambda e, b: self.read_one(e, layers, b), entries, buffers))
+        blocks: list[KVBlock | None] = [None] * len(entries)
+
+        def share(first: int) -> None:
+            for i in range(first, len(entries), shares):
+                blocks[i] = self.read_one(entries[i], layers, buffers[i])
+
+        for done in [self._threads().submit(share, first) for first in range(shares)]:
+            done.result()
+        return [block for block in blocks if block is not None]
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._starting:
+            if self._pool is not None:
+                self._pool.shutdown()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Started when first needed."""
+        with self._starting:
+            self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="read")
+            return self._pool
 
     def read_one(self, entry: Entry, layers: Sequence[int] | None, buffer: Tensor) -> KVBlock:
         """One block, into `buffer`, uint8 of exactly its payload's bytes."""
@@ -76,39 +103,30 @@ class BlockReader:
             StoreError: the segment is gone or cannot be read.
         """
         path = segment_path(self.folder, entry.segment)
-        front = bytearray(entry.payload)
         try:
             with opened(path) as fd:
-                self._fill(fd, entry, layers, front, payload)
-                footer = self._footer(fd, entry) if whole else b""
+                head = self._head(fd, entry, path)
+                row, size = 0, payload.shape[1]
+                for first, count in _pieces(layers, max(1, PIECE // size)):
+                    piece = payload[row : row + count]
+                    read_all(fd, [as_bytes(piece)], entry.offset + entry.payload + first * size, str(path))
+                    check_layers(head, range(first, first + count), piece, str(path))
+                    row += count
+                if whole and not is_footer(self._footer(fd, entry), head):
+                    raise CorruptError(path, f"block {entry.id} has a damaged footer")
         except FileNotFoundError as error:
             raise StoreError(path, f"block {entry.id} is gone: its segment was dropped") from error
         except OSError as error:
             raise StoreError(path, f"cannot read block {entry.id}: {error.strerror}") from error
-        length = head_bytes(front)
-        head = unpack_head(bytes(front[:length])) if length is not None and length <= len(front) else None
-        if head is None or (head.tag, head.id) != (self.identity.tag, entry.id):
-            raise CorruptError(path, f"block {entry.id} is not at byte {entry.offset}, or its head is damaged")
-        if whole and not is_footer(footer, head):
-            raise CorruptError(path, f"block {entry.id} has a damaged footer")
-        check_layers(head, layers, payload, str(path))
         return head
 
-    def _fill(self, fd: int, entry: Entry, layers: Sequence[int], front: bytearray, payload: Tensor) -> None:
-        """Read the head, and runs of neighbouring layers, each in one call; the first run together with the head."""
-        where, size = segment_path(self.folder, entry.segment).name, payload.shape[1]
-        row, before = 0, [memoryview(front)]
-        for first, count in _runs(layers):
-            target = as_bytes(payload[row : row + count])
-            row += count
-            if before and first > 0:
-                read_all(fd, before, entry.offset, where)
-                before = []
-            at = entry.offset + (0 if before else entry.payload + first * size)
-            read_all(fd, [*before, target], at, where)
-            before = []
-        if before:
-            read_all(fd, before, entry.offset, where)
+    def _head(self, fd: int, entry: Entry, path: Path) -> Head:
+        front = os.pread(fd, entry.payload, entry.offset)
+        length = head_bytes(front)
+        head = unpack_head(front[:length]) if length is not None and length <= len(front) else None
+        if head is None or (head.tag, head.id) != (self.identity.tag, entry.id):
+            raise CorruptError(path, f"block {entry.id} is not at byte {entry.offset}, or its head is damaged")
+        return head
 
     def _footer(self, fd: int, entry: Entry) -> bytes:
         layer = LayerLayout.of(entry.codec, self.identity.shape, entry.tokens).nbytes
@@ -118,12 +136,12 @@ class BlockReader:
         return bytes(data)
 
 
-def _runs(layers: Sequence[int]) -> list[tuple[int, int]]:
-    """(first, count) of each run of neighbours."""
-    runs: list[tuple[int, int]] = []
+def _pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:
+    """(first, count) of each run of neighbours, cut so that what is read is checked while it is in the CPU's cache."""
+    pieces: list[tuple[int, int]] = []
     for layer in layers:
-        if runs and layer == sum(runs[-1]):
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        if pieces and layer == sum(pieces[-1]) and pieces[-1][1] < longest:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + 1)
         else:
-            runs.append((layer, 1))
-    return runs
+            pieces.append((layer, 1))
+    return pieces

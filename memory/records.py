@@ -124,7 +124,7 @@ def _pack_footer(block_id: int, head_crc: int) -> bytes:
     return start + struct.pack("<I", zlib.crc32(start))
 
 
-def head_bytes(first: bytes | bytearray) -> int | None:
+def head_bytes(first: bytes) -> int | None:
     """Length of the head that starts with these bytes, or None if no record starts here."""
     if len(first) < _START.size or first[:4] != MAGIC:
         return None

@@ -17,13 +17,21 @@ from streamvlm.memory.catalogue import NAME, Catalogue, Entry
 from streamvlm.memory.checking import Problem, check_blocks
 from streamvlm.memory.fingerprint import Fingerprint, Identity
 from streamvlm.memory.log import SegmentLog, StoreOptions, WriteCounts
-from streamvlm.memory.reading import BlockReader
+from streamvlm.memory.reading import THREADS, BlockReader
 from streamvlm.memory.records import Encoded
-from streamvlm.memory.recovery import LOCK, Rebuilt, Recovered, identify, lock, rebuild, recover, sound_catalogue
+from streamvlm.memory.recovery import (
+    LOCK,
+    Rebuilt,
+    Recovered,
+    headers,
+    identify,
+    lock,
+    rebuild,
+    recover,
+    sound_catalogue,
+)
 from streamvlm.memory.segment import segment_numbers, segment_path
 from streamvlm.memory.stats import StoreStats
-
-THREADS = 16  # reads in flight: a disk is faster when asked for several things
 
 
 class BlockStore:
@@ -100,7 +108,9 @@ class BlockStore:
         if not (folder / NAME).exists():
             raise StoreError(folder, "has no catalogue; open it for writing or rebuild it")
         catalogue = Catalogue(folder, readonly=True)
-        return cls(folder, identify(folder, catalogue), catalogue)
+        store = cls(folder, identify(folder, catalogue), catalogue)
+        store.recovered.damaged_headers = [n for n, header in headers(folder).items() if header is None]
+        return store
 
     @classmethod
     def _open_writer(cls, folder: Path, identity: Identity | None, options: StoreOptions) -> BlockStore:
@@ -189,7 +199,8 @@ class BlockStore:
     ) -> list[KVBlock]:
         """Blocks in the order of `ids`, with all layers or just `layers`; every layer read is checked.
 
-        With `out`, uint8 of at least `nbytes(ids, layers)`, possibly pinned, they are views into it.
+        At most 16 threads read at a time. With `out`, uint8 of at least `nbytes(ids, layers)` and possibly pinned,
+        nothing is allocated and the blocks are views into it (int8 is decoded to float32 all the same).
 
         Raises:
             CorruptError, StoreError: as for `get`.
@@ -241,6 +252,7 @@ class BlockStore:
                 self._log.commit()
                 self._log.close()
                 self._log = None
+            self._reader.close()
             self.catalogue.close()
             if self._lock_fd is not None:
                 os.close(self._lock_fd)

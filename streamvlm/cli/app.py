@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamvlm.cli import world
+from streamvlm.cli import memory, world
 from streamvlm.cli.train import train
 from streamvlm.cli.watch import watch
 from streamvlm.version import __version__
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(watch)
 app.command()(train)
 app.add_typer(world.app, name="world")
+app.add_typer(memory.app, name="memory")
 
 
 def _version(wanted: bool) -> None:
