@@ -171,6 +171,14 @@ def test_full_attention_ends_when_its_capacity_does_and_can_still_be_asked(agent
         assert stream.stats.tokens_seen == stream.stats.tokens_window
 
 
+def test_a_stream_without_room_for_one_frame_fails_the_question(agent: Agent) -> None:
+    with agent.watch(frames(3), policy="full", full_capacity_tokens=1, window_seconds=0.5) as stream:
+        with pytest.raises(BudgetError, match="FullAttention may keep"):
+            stream.wait(LONG)
+        with pytest.raises(BudgetError, match="FullAttention may keep"):
+            stream.ask("what did you see?").text(LONG)
+
+
 def test_a_source_without_frames_fails_the_question(agent: Agent) -> None:
     with agent.watch(iter(())) as stream, pytest.raises(StreamClosed, match="before it showed a frame"):
         stream.ask("what?", at=1.0).text(LONG)
@@ -183,6 +191,14 @@ def test_cancelling_stops_the_writing(agent: Agent) -> None:
         with pytest.raises(ReaderCancelled):
             waiting.text(LONG)
         assert waiting.status == "cancelled"
+
+
+def test_a_question_can_be_cancelled_before_the_first_frame(agent: Agent) -> None:
+    with agent.watch(Camera(3)) as stream:
+        answer = stream.ask("what?")
+        answer.cancel()
+        with pytest.raises(ReaderCancelled):
+            answer.text(20)
 
 
 def test_closing_fails_what_is_open_and_is_idempotent(agent: Agent) -> None:

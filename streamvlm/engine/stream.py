@@ -83,7 +83,7 @@ class StreamState:
 
     def fork_due(self) -> None:
         """Give every question whose moment has come its snapshot, oldest question first."""
-        if self.window is None:
+        if self.window is None or self.frames == 0:
             if self.ended:
                 self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
             return
@@ -91,10 +91,7 @@ class StreamState:
         for question in list(self.waiting):
             reached = question.at is None or question.at <= self.now + EPSILON
             passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
-            if question.answer.cancel_requested:
-                self.waiting.remove(question)
-                self.finish(question.answer, "cancelled")
-            elif reached or passed or self.ended:
+            if reached or passed or self.ended:
                 self.waiting.remove(question)
                 self._fork(question, self.window)
 
@@ -115,7 +112,11 @@ class StreamState:
         return self.readers[: self.config.max_readers]
 
     def drop_cancelled(self) -> None:
-        """End the readers whose callers no longer want them."""
+        """End the answers that their callers no longer want."""
+        for question in list(self.waiting):
+            if question.answer.cancel_requested:
+                self.waiting.remove(question)
+                self.finish(question.answer, "cancelled")
         for reader in list(self.readers):
             if reader.answer.cancel_requested:
                 self.close_reader(reader, "cancelled")
