@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -148,12 +149,16 @@ class Stream(Closing):
         self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
         self._engine = engine
         self._asked_until = 0.0
-        self._listeners: list[Channel[StreamEvent]] = []
+        self._listeners: list[weakref.ref[Channel[StreamEvent]]] = []  # gone with whoever listened
         self._ended = Signal()
         self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory)
         self._closed = False
+        try:
+            engine.add(self._state)
+        except StreamClosed:
+            perceiver.stop()  # closes the source
+            raise
         perceiver.start()
-        engine.add(self._state)
 
     @property
     def now(self) -> float | None:
@@ -262,12 +267,12 @@ class Stream(Closing):
             raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
         # Whatever was asked for before the first block is answered as of that block, so it cannot be too late.
         past = self._state.now if self._state.now > self._state.first else 0.0
-        if not self._state.paced and math.isfinite(self._asked_until):
-            past = max(past, self._asked_until)
-        if at < past and not self.ended:
-            raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
         if self.ended and at < past:
             raise ValueError(f"at={at} is past: the stream ended at {past:.2f} s")
+        if not self.ended and not self._state.paced and math.isfinite(self._asked_until):
+            past = max(past, self._asked_until)
+        if at < past:
+            raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
 
     def play(self, until: float = math.inf) -> None:
         """Let an unpaced file run on to `until` seconds, by default to its end; returns at once."""
@@ -307,9 +312,9 @@ class Stream(Closing):
     def listen(self) -> Channel[StreamEvent]:
         """The same events without making an unpaced file play."""
         channel: Channel[StreamEvent] = Channel()
-        if self._closed:
+        self._listeners.append(weakref.ref(channel, self._listeners.remove))
+        if self._closed:  # looked at last: a `close` meanwhile has either seen the channel or set this
             channel.close()
-        self._listeners.append(channel)
         return channel
 
     def close(self) -> None:
@@ -321,11 +326,14 @@ class Stream(Closing):
         self._state.perceiver.join()
         if self._state.memory is not None:
             self._state.memory.close()
-        for channel in self._listeners:
+        for channel in self._channels():
             channel.close()
 
+    def _channels(self) -> list[Channel[StreamEvent]]:
+        return [channel for listener in tuple(self._listeners) if (channel := listener()) is not None]
+
     def _emit(self, event: StreamEvent) -> None:
-        for channel in self._listeners:
+        for channel in self._channels():
             channel.put(event)
         if isinstance(event, StreamEnded):
             with self._ended.changing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import torch
 from torch import Tensor
 
 
@@ -27,6 +28,8 @@ class Frame:
     gap: float = 0.0  # seconds of stream lost just before this frame (reconnects, drops); 0 when none
 
     def __post_init__(self) -> None:
+        if not isinstance(self.data, Tensor) or self.data.dtype != torch.uint8:
+            raise ValueError(f"frame data must be a uint8 tensor, got {getattr(self.data, 'dtype', type(self.data))}")
         if self.data.ndim != 3 or self.data.shape[0] != 3:
             raise ValueError(f"frame data must be [3, H, W], got {tuple(self.data.shape)}")
 

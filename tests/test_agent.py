@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -119,6 +120,16 @@ def test_questions_after_the_end_are_answered_from_what_was_seen(agent: Agent) -
         assert answer.as_of == 2.5
 
 
+def test_after_the_end_any_later_moment_may_be_asked_about(agent: Agent) -> None:
+    with agent.watch(frames(6)) as stream:
+        for moment in (100.0, 50.0):
+            answer = stream.ask("what was it?", at=moment)
+            answer.text(LONG)
+            assert answer.as_of == 2.5
+        with pytest.raises(ValueError, match=r"at=1.0 is past: the stream ended at 2.50 s"):
+            stream.ask("and before?", at=1.0)
+
+
 @pytest.mark.parametrize(
     ("question", "options", "message"),
     [
@@ -171,6 +182,14 @@ def test_full_attention_ends_when_its_capacity_does_and_can_still_be_asked(agent
         assert stream.stats.tokens_seen == stream.stats.tokens_window
 
 
+def test_a_stream_without_room_for_one_frame_fails_the_question(agent: Agent) -> None:
+    with agent.watch(frames(3), policy="full", full_capacity_tokens=1, window_seconds=0.5) as stream:
+        with pytest.raises(BudgetError, match="FullAttention may keep"):
+            stream.wait(LONG)
+        with pytest.raises(BudgetError, match="FullAttention may keep"):
+            stream.ask("what did you see?").text(LONG)
+
+
 def test_a_source_without_frames_fails_the_question(agent: Agent) -> None:
     with agent.watch(iter(())) as stream, pytest.raises(StreamClosed, match="before it showed a frame"):
         stream.ask("what?", at=1.0).text(LONG)
@@ -183,6 +202,14 @@ def test_cancelling_stops_the_writing(agent: Agent) -> None:
         with pytest.raises(ReaderCancelled):
             waiting.text(LONG)
         assert waiting.status == "cancelled"
+
+
+def test_a_question_can_be_cancelled_before_the_first_frame(agent: Agent) -> None:
+    with agent.watch(Camera(3)) as stream:
+        answer = stream.ask("what?")
+        answer.cancel()
+        with pytest.raises(ReaderCancelled):
+            answer.text(20)
 
 
 def test_closing_fails_what_is_open_and_is_idempotent(agent: Agent) -> None:
@@ -203,8 +230,10 @@ def test_closing_the_agent_closes_its_streams() -> None:
     agent = Agent(random_model("llava_onevision"))
     stream = agent.watch(Camera(3))
     agent.close()
+    late, threads = Camera(3), threading.active_count()
     with pytest.raises(StreamClosed):
-        agent.watch(frames(3))
+        agent.watch(late)
+    assert late.closed and threading.active_count() == threads, "nobody is left watching"
     with pytest.raises(StreamClosed):
         stream.ask("what?")
 
@@ -276,6 +305,17 @@ def test_events_tell_an_answers_whole_story(agent: Agent) -> None:
     assert isinstance(about[0], AnswerStarted) and isinstance(about[-1], AnswerDone)
     assert "".join(e.text for e in about if isinstance(e, AnswerPiece)) == answer.so_far
     assert [e.pts for e in story if isinstance(e, FramePerceived)] == [i / 2 for i in range(8)]
+
+
+def test_whoever_stops_listening_leaves_nothing_behind(agent: Agent) -> None:
+    with agent.watch(frames(3)) as stream:
+        kept = stream.listen()
+        for _ in range(5):
+            stream.listen()
+        gc.collect()
+        assert [listener() for listener in stream._listeners] == [kept]
+        stream.wait(LONG)
+        assert any(isinstance(e, StreamEnded) for e in _until_end(iter(kept)))
 
 
 def test_two_streams_on_one_agent_do_not_disturb_each_other(agent: Agent) -> None:

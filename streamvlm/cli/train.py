@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+TINY = Path(__file__).parents[1] / "train" / "tiny.toml"
+
 
 def train(
-    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML plan.")],
+    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML plan.")] = TINY,
     restart: Annotated[bool, typer.Option(help="Ignore the run's checkpoint and start over.")] = False,
 ) -> None:
     """Train, resuming where a stopped run left off; the model lands in the plan's `out`/model."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 
 from streamvlm.engine.signal import HandOver
-from streamvlm.errors import SourceError, StreamVLMError
+from streamvlm.errors import ModelError, SourceError, StreamVLMError
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.types import Frame, VisionTokens
 
@@ -55,7 +55,7 @@ class Perceiver:
         self._paced = paced
         self._per_block = frames_per_block
         self._on_block = on_block
-        self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block))
+        self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._ingest, name="streamvlm-ingest", daemon=True),
@@ -72,9 +72,8 @@ class Perceiver:
         self._stopping = True
         self._frames.abandon()
         self.blocks.abandon()
-        close = getattr(self._source, "close", None)
-        if close is not None and not isinstance(self._source, Generator):  # only its own thread may close that
-            close()
+        if not isinstance(self._source, Generator):  # only its own thread may close that
+            self._close_source()
 
     def join(self) -> None:
         """Wait until both threads have ended, at most for the time a source may block."""
@@ -86,6 +85,8 @@ class Perceiver:
         put = self._frames.put_newest if self._paced else self._frames.put
         try:
             for frame in self._source:
+                if not isinstance(frame, Frame):
+                    raise TypeError(f"a source yields Frame, not {type(frame).__name__}")
                 if not put(frame):
                     break
         except StreamVLMError as problem:
@@ -94,14 +95,22 @@ class Perceiver:
             error = SourceError(str(getattr(self._source, "uri", "source")), repr(problem))
         finally:
             self._frames.close(None if self._stopping else error)
+            if isinstance(self._source, Generator):
+                self._close_source()
+
+    def _close_source(self) -> None:
+        try:
+            getattr(self._source, "close", lambda: None)()
+        except Exception:  # a caller's own `close` may raise anything, and must not end the engine
+            logger.exception("the source cannot be closed")
 
     def _encode(self) -> None:
         error: Exception | None = None
         try:
             with _side_stream(self._model.device):
                 self._encode_all()
-        except (RuntimeError, ValueError, TypeError) as problem:  # out of memory, a frame no model can take
-            error = problem
+        except Exception as problem:  # noqa: BLE001 - out of memory, a frame no model can take: never a silent end
+            error = ModelError(f"a frame cannot be encoded: {problem}")
         finally:
             self.blocks.close(error or self._frames.error)
             self._on_block()
@@ -111,17 +120,16 @@ class Perceiver:
         lost: list[float] = []
         while True:
             frames, dropped = self._frames.take(self._per_block - len(waiting))
-            lost += [f.pts for f in dropped]
+            lost += dropped
             waiting += frames
-            changed = any(a.size != b.size for a, b in pairwise(waiting))
-            if frames and len(waiting) < self._per_block and not changed:
+            patch = _one_patch(waiting)
+            if frames and len(patch) == len(waiting) < self._per_block:
                 continue
             if not waiting:
                 return
-            first = [f for f in waiting if f.size == waiting[0].size] if changed else waiting
-            if not self._put(first, tuple(lost)):
+            if not self._put(patch, tuple(lost)):
                 return
-            waiting, lost = waiting[len(first) :], []
+            waiting, lost = waiting[len(patch) :], []
 
     def _put(self, frames: list[Frame], lost: tuple[float, ...]) -> bool:
         """Encode one block; a patch's missing frames are filled by showing the last one again."""
@@ -131,10 +139,21 @@ class Perceiver:
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
         captured = frames[0].captured
-        gap = sum(f.gap for f in frames)
-        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, captured, gap, lost))
+        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, captured, frames[0].gap, lost))
         self._on_block()
         return ok
+
+
+def _pts(frame: Frame) -> float:
+    return frame.pts
+
+
+def _one_patch(frames: list[Frame]) -> list[Frame]:
+    """Those at the front that can share a patch: of one size, with nothing lost between them."""
+    for i, (before, after) in enumerate(pairwise(frames), start=1):
+        if after.size != before.size or after.gap > 0:
+            return frames[:i]
+    return frames
 
 
 def _side_stream(device: torch.device) -> torch.cuda.StreamContext:

@@ -103,23 +103,25 @@ class Channel(Generic[T]):
 
 
 class HandOver(Generic[T]):
-    """A bounded queue from one thread to the next stage of the line."""
+    """A bounded queue from one thread to the next stage of the line.
 
-    def __init__(self, size: int) -> None:
-        self.dropped: list[T] = []  # what `put_newest` pushed out since the consumer last looked
+    `mark` is all that is remembered of an item that is pushed out, for the item may be large.
+    """
+
+    def __init__(self, size: int, mark: Callable[[T], float] = lambda item: 0.0) -> None:
+        self.dropped: list[float] = []  # marks of what `put_newest` pushed out since the consumer last looked
         self.error: Exception | None = None
         self._items: deque[T] = deque()
         self._size = size
+        self._mark = mark
         self._closed = False
         self._signal = Signal()
-
-    def __len__(self) -> int:
-        return len(self._items)
 
     @property
     def finished(self) -> bool:
         """Closed by the producer, and empty."""
-        return self._closed and not self._items
+        with self._signal.locked():  # or `error` might not be there yet
+            return self._closed and not self._items
 
     def put(self, item: T) -> bool:
         """Wait for room; False if the queue was closed instead."""
@@ -127,7 +129,7 @@ class HandOver(Generic[T]):
         return self._append(item)
 
     def put_newest(self, item: T) -> bool:
-        """Never wait: the oldest item makes room and is put on `dropped`."""
+        """Never wait: the oldest item makes room and leaves its mark on `dropped`."""
         return self._append(item)
 
     def _append(self, item: T) -> bool:
@@ -135,7 +137,7 @@ class HandOver(Generic[T]):
             if self._closed:
                 return False
             if len(self._items) == self._size:
-                self.dropped.append(self._items.popleft())
+                self.dropped.append(self._mark(self._items.popleft()))
             self._items.append(item)
             return True
 
@@ -156,8 +158,8 @@ class HandOver(Generic[T]):
         with self._signal.locked():
             return self._items[0] if self._items else None
 
-    def take(self, most: int) -> tuple[list[T], list[T]]:
-        """Wait for at least one item, then take up to `most`; ([], …) at the end. Also what was dropped meanwhile."""
+    def take(self, most: int) -> tuple[list[T], list[float]]:
+        """Wait for at least one item, then take up to `most`; ([], …) at the end. Also the marks of those dropped."""
         self._signal.wait_for(lambda: bool(self._items) or self._closed)
         with self._signal.changing():
             items = [self._items.popleft() for _ in range(min(most, len(self._items)))]

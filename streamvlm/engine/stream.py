@@ -88,18 +88,15 @@ class StreamState:
 
     def fork_due(self) -> None:
         """Give every question whose moment has come its snapshot, oldest question first."""
-        if self.window is None:
-            if self.ended and not self.resumed:
+        if self.window is None or (self.frames == 0 and not self.has_past):
+            if self.ended and not self.has_past:
                 self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
             return
         nearest = self.perceiver.blocks.peek()
         for question in list(self.waiting):
             reached = question.at is None or question.at <= self.now + EPSILON
             passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
-            if question.answer.cancel_requested:
-                self.waiting.remove(question)
-                self.finish(question.answer, "cancelled")
-            elif reached or passed or self.ended:
+            if reached or passed or self.ended:
                 self.waiting.remove(question)
                 self._fork(question, self.window)
 
@@ -123,7 +120,7 @@ class StreamState:
         return self.readers[: self.config.max_readers]
 
     @property
-    def resumed(self) -> bool:
+    def has_past(self) -> bool:
         """Whether there is a past to be asked about before the first frame."""
         return self.memory is not None and not self.memory.empty
 
@@ -164,7 +161,11 @@ class StreamState:
             self.close_reader(reader)
 
     def drop_cancelled(self) -> None:
-        """End the readers whose callers no longer want them."""
+        """End the answers that their callers no longer want."""
+        for question in list(self.waiting):
+            if question.answer.cancel_requested:
+                self.waiting.remove(question)
+                self.finish(question.answer, "cancelled")
         for reader in list(self.readers):
             if reader.answer.cancel_requested:
                 self.close_reader(reader, "cancelled")
@@ -201,7 +202,7 @@ class StreamState:
 
     def open_past(self) -> Perception | None:
         """The opening text alone, for a resumed stream that will show no frame."""
-        if self.window is not None or not (self.ended and self.resumed and self.waiting):
+        if self.window is not None or not (self.ended and self.has_past and self.waiting):
             return None
         assert self.memory is not None
         prefix = self.model.text_segment(self.model.prefix_layout(), Kind.SINK)
