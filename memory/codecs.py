@@ -87,8 +87,8 @@ def encode(codec: str, keys: Tensor, values: Tensor) -> Tensor:
         _quantise(values.float(), 3, "value", parts)
     else:
         largest = torch.finfo(parts["keys"].dtype).max
-        parts["keys"].copy_(keys.clamp(-largest, largest))
-        parts["values"].copy_(values.clamp(-largest, largest))
+        parts["keys"].copy_(keys).clamp_(-largest, largest)
+        parts["values"].copy_(values).clamp_(-largest, largest)
     return payload
 
 
@@ -108,7 +108,7 @@ def decode(layout: LayerLayout, payload: Tensor) -> tuple[Tensor, Tensor]:
 def check_finite(layout: LayerLayout, payload: Tensor) -> None:
     """Raise ValueError if the encoded block holds a NaN or an infinity."""
     for name, part in layout.views(payload).items():
-        if part.dtype.is_floating_point and not bool(torch.isfinite(part).all()):
+        if part.dtype.is_floating_point and not all(x.isfinite() for x in part.aminmax()):
             raise ValueError(f"the block's {name} hold NaN or infinity")
 
 
@@ -132,7 +132,7 @@ def _quantise(x: Tensor, dim: int, name: str, parts: Mapping[str, Tensor]) -> No
     step = ((high - low) / LEVELS).clamp_min(torch.finfo(torch.float32).tiny)  # a constant channel has no range
     parts[f"{name}_low"].copy_(low.squeeze(dim))
     parts[f"{name}_step"].copy_(step.squeeze(dim))
-    parts[f"{name}s"].copy_(((x - low) / step).round_().clamp_(0, LEVELS))
+    parts[f"{name}s"].copy_((x - low).div_(step).round_().clamp_(0, LEVELS))
 
 
 def _restore(codes: Tensor, low: Tensor, step: Tensor) -> Tensor:
