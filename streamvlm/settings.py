@@ -56,19 +56,18 @@ class ModelConfig:
 
     model: str = "tiny"  # "tiny", a Hugging Face hub id, or a local folder
     device: str = "auto"  # auto, cpu, mps, cuda or cuda:N
-    dtype: Dtype = "auto"  # auto: bfloat16 on an accelerator that has it, else float32
+    dtype: Dtype = "auto"  # auto: bfloat16 on an accelerator, else float32
     device_map: str | None = None  # spread the model over devices through accelerate, e.g. "auto"
     min_pixels: int | None = None  # per frame, after the family's resize rule; None: the checkpoint's own
     max_pixels: int | None = None
     system_prompt: str | None = None  # None: the family's own
-    frames_per_block: int | None = None  # frames that share one temporal patch; None: the family's own
 
     def __post_init__(self) -> None:
         _require(bool(self.model), "model", "a hub id, a folder or 'tiny'", self.model)
         device_ok = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None
         _require(device_ok, "device", "auto, cpu, mps, cuda or cuda:N", self.device)
         _require_choice("dtype", Dtype, self.dtype)
-        _require_least(self, 1, "min_pixels", "max_pixels", "frames_per_block")
+        _require_least(self, 1, "min_pixels", "max_pixels")
         if self.min_pixels is not None and self.max_pixels is not None:
             holds = self.min_pixels <= self.max_pixels
             _require(holds, "min_pixels", f"at most max_pixels ({self.max_pixels})", self.min_pixels)

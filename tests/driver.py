@@ -105,6 +105,7 @@ class Driver:
         busy = False
         for _ in range(times):
             for stream in self.streams:
+                stream.look()
                 stream.fork_due()
                 for reader in stream.readers:
                     if reader.answer not in self.recordings:

@@ -367,6 +367,18 @@ def test_stop_strings_and_token_limits_end_an_answer(agent: Agent) -> None:
         assert cut.text(LONG) == text[: text.index(mark)] and cut.status == "complete"
 
 
+def test_nothing_of_a_stop_string_is_shown(agent: Agent) -> None:
+    """This model writes a character at a time, so that a longer stop string always comes in parts."""
+    sampling = {"temperature": 1.5, "seed": 3}
+    with agent.watch(frames(6)) as stream:
+        text = stream.ask("what?", at=1.0, **sampling).text(LONG)
+        mark = next(text[i : i + 3] for i in range(3, len(text)) if "\ufffd" not in text[i : i + 3])
+        cut = stream.ask("what?", at=1.0, stop=("never written", mark), **sampling)
+        assert "".join(cut) == text[: text.index(mark)] and cut.status == "complete"
+        only_begun = stream.ask("what?", at=1.0, stop=(text[-1] + "never written",), **sampling)
+        assert only_begun.text(LONG) == text
+
+
 def test_a_timeout_leaves_the_answer_going(agent: Agent) -> None:
     camera = Camera(4)
     with agent.watch(camera) as stream:

@@ -11,6 +11,8 @@ from families import FAMILIES, random_model
 from torch.testing import assert_close
 
 from streamvlm.engine.engine import Schedule
+from streamvlm.engine.perceiver import Block
+from streamvlm.engine.signal import HandOver
 from streamvlm.errors import ModelError
 from streamvlm.memory.slots import FREE
 from streamvlm.models.attention import Backend
@@ -131,6 +133,33 @@ def test_two_streams_do_not_mix(family: str) -> None:
         assert answer.so_far == expected.so_far and answer.as_of == expected.as_of
         for ours, theirs in zip(content(stream), content(single), strict=True):
             assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+class Sudden(HandOver[Block]):
+    """A queue into which the next block falls just after it was found empty."""
+
+    def __init__(self, items: list[Block]) -> None:
+        super().__init__(100)
+        self.looks = 0
+        for item in items:
+            self.put(item)
+
+    def peek(self) -> Block | None:
+        self.looks += 1
+        return super().peek() if self.looks % 2 == 0 else None
+
+
+def test_a_frame_that_arrives_while_a_step_is_planned_is_not_seen_by_an_earlier_question() -> None:
+    model = random_model("llava_onevision")
+    driver = Driver(model)
+    stream = driver.watch([], paced=False)
+    stream.perceiver.blocks = Sudden(random_blocks(model, 12))
+    stream.play_until = 1e9
+    answers = [driver.ask(stream, "what?", at=at) for at in (0.7, 1.2, 2.9, 3.3)]
+    for _ in range(60):
+        with torch.inference_mode():
+            driver.engine.step()
+    assert [a.as_of for a in answers] == [0.5, 1.0, 2.5, 3.0]
 
 
 def test_cancelling_gives_every_slot_back() -> None:

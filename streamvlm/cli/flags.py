@@ -21,7 +21,6 @@ HELP = {
     "min_pixels": "least pixels of a frame the model is shown",
     "max_pixels": "most pixels of a frame the model is shown",
     "system_prompt": "instead of the family's own",
-    "frames_per_block": "frames that share one temporal patch",
     "fps": "frames taken per second of stream",
     "realtime": "play a file at its own pace",
     "policy": "what stays in the cache",

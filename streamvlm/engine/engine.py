@@ -168,6 +168,7 @@ class Engine:
         """What `stream` contributes to the coming step; None when nothing."""
         stream.drop_cancelled()
         stream.note_end()
+        stream.look()
         stream.fork_due()
         try:
             perception = self._perceive(stream)

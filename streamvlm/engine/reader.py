@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from streamvlm.engine.answer import Answer
+from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.longterm import Recalled
 from streamvlm.memory.slots import Rows
 from streamvlm.memory.window import Window
@@ -66,27 +66,32 @@ class Reader:
         """Sample a token from logits [vocabulary]; returns the text it completed. May finish the answer."""
         token = self.sampler(logits)
         if token in self.model.eos_tokens:
-            return self._hand_over(self._text()[self.shown :], tokens=0, finish=True)
+            return self._hand_over(self._text(), tokens=0, status="complete")
         self.tokens.append(token)
         text = self._text()
-        stops = [at for s in self.stop if (at := text.find(s, max(0, self.shown - len(s)))) >= 0]
+        stops = [at for s in self.stop if (at := text.find(s, self.shown)) >= 0]
         if stops:
-            return self._hand_over(text[self.shown : min(stops)], tokens=1, finish=True)
-        piece = "" if text.endswith(UNFINISHED_CHARACTER) else text[self.shown :]
-        self.shown += len(piece)
-        self._hand_over(piece, tokens=1, finish=False)
+            return self._hand_over(text[: min(stops)], tokens=1, status="complete")
         if len(self.tokens) >= self.limit:
-            self.answer.finish("truncated")
-        return piece
+            return self._hand_over(text.rstrip(UNFINISHED_CHARACTER), tokens=1, status="truncated")
+        ready = "" if text.endswith(UNFINISHED_CHARACTER) else text[: len(text) - self._held(text)]
+        return self._hand_over(ready, tokens=1)
+
+    def _held(self, text: str) -> int:
+        """Characters at the end that may turn out to begin a stop string."""
+        return max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
 
     def _text(self) -> str:
         text: str = self.model.tokenizer.decode(self.tokens, skip_special_tokens=True)
         return text
 
-    def _hand_over(self, piece: str, *, tokens: int, finish: bool) -> str:
+    def _hand_over(self, text: str, *, tokens: int, status: Status | None = None) -> str:
+        """Write what of `text` has not been shown yet."""
+        piece = text[self.shown :]
+        self.shown += len(piece)
         self.answer.write(piece, tokens)
-        if finish:
-            self.answer.finish("complete")
+        if status is not None:
+            self.answer.finish(status)
         return piece
 
 

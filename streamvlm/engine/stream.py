@@ -69,6 +69,7 @@ class StreamState:
     paced: bool
     play_until: float = 0.0  # an unpaced file is perceived as far as somebody asked, and no further
     memory: LongTermMemory | None = None
+    arrived: Block | None = None  # the next block, as of `look`
     window: Window | None = None
     budget: Budget | None = None
     first: float = math.inf  # seconds, when the first block could be seen
@@ -86,13 +87,18 @@ class StreamState:
 
     # Questions
 
+    def look(self) -> None:
+        """See which block comes next, once for all decisions of a step: one that arrives between two of them could
+        otherwise be perceived before a question that must not see it was given its snapshot."""
+        self.arrived = self.perceiver.blocks.peek()
+
     def fork_due(self) -> None:
         """Give every question whose moment has come its snapshot, oldest question first."""
         if self.window is None or (self.frames == 0 and not self.has_past):
             if self.ended and not self.has_past:
                 self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
             return
-        nearest = self.perceiver.blocks.peek()
+        nearest = self.arrived
         for question in list(self.waiting):
             reached = question.at is None or question.at <= self.now + EPSILON
             passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
@@ -195,7 +201,7 @@ class StreamState:
 
     def may_perceive(self) -> bool:
         """Whether the next block is here and its turn has come."""
-        block = self.perceiver.blocks.peek()
+        block = self.arrived
         if block is None:
             return False
         return self.paced or self.window is None or block.last_pts <= self.play_until + EPSILON
@@ -212,7 +218,7 @@ class StreamState:
 
     def perceive(self) -> Perception | None:
         """Take the next block and place it in the window, if there is room; never wait for a reader when paced."""
-        block = self.perceiver.blocks.peek()
+        block = self.arrived
         assert block is not None
         segments = [self.model.frame_segment(block.tokens)]
         window = self.window

@@ -126,7 +126,7 @@ def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMa
         own = (q_reader[q] != SHARED) & (reader[s] == q_reader[q])
         return ((shared & ~hidden[q_part[q], s]) | own) & (order[s] <= q_order[q])
 
-    return create_block_mask(sees, None, None, len(q_order), extent, device=device.type)
+    return create_block_mask(sees, None, None, len(q_order), extent, device=device)
 
 
 class StepCache(Cache):  # type: ignore[misc]
