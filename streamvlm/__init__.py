@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamvlm.agent import Agent, Stream
+    from streamvlm.agent import Agent
     from streamvlm.engine.answer import Answer
     from streamvlm.engine.events import (
         AnswerDone,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         StreamEvent,
         StreamStats,
     )
+    from streamvlm.engine.longterm import Moment
     from streamvlm.errors import (
         BudgetError,
         CorruptError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from streamvlm.models.loading import families, load_model
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
+    from streamvlm.stream import Stream
     from streamvlm.types import Frame
     from streamvlm.version import __version__
 
@@ -60,6 +62,7 @@ __all__ = [
     "KVBlock",
     "ModelConfig",
     "ModelError",
+    "Moment",
     "ReaderCancelled",
     "SamplingConfig",
     "SourceError",
@@ -83,8 +86,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "streamvlm.agent": ("Agent", "Stream"),
+    "streamvlm.agent": ("Agent",),
     "streamvlm.engine.answer": ("Answer",),
+    "streamvlm.engine.longterm": ("Moment",),
     "streamvlm.engine.events": (
         "AnswerDone",
         "AnswerPiece",
@@ -115,6 +119,7 @@ _HOME = {
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
+    "streamvlm.stream": ("Stream",),
     "streamvlm.types": ("Frame",),
     "streamvlm.version": ("__version__",),
 }

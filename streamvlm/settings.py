@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 Policy = Literal["sink_window", "full", "last_frames", "sliding", "sliding_recompute"]
@@ -48,6 +49,14 @@ def _require_positive(record: object, *names: str) -> None:
 def _require_choice(name: str, choices: object, value: str) -> None:
     allowed = get_args(choices)
     _require(value in allowed, name, f"one of {', '.join(allowed)}", value)
+
+
+def check_options(options: Mapping[str, object], record: type) -> None:
+    """Raise ValueError if `options` names something that `record` does not have, with what it has."""
+    names = [f.name for f in fields(record)]
+    for name in options:
+        if name not in names:
+            raise ValueError(f"unknown option {name!r}; {record.__name__} has {', '.join(names)}")
 
 
 @dataclass(frozen=True, slots=True)

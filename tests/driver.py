@@ -12,8 +12,9 @@ from streamvlm.engine.answer import Answer
 from streamvlm.engine.engine import Engine, Schedule
 from streamvlm.engine.events import StreamEvent
 from streamvlm.engine.perceiver import Block
+from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import HandOver
-from streamvlm.engine.stream import Question, StreamState
+from streamvlm.engine.stream import StreamState
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel

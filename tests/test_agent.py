@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -369,7 +370,7 @@ def test_stop_strings_and_token_limits_end_an_answer(agent: Agent) -> None:
 
 def test_nothing_of_a_stop_string_is_shown(agent: Agent) -> None:
     """This model writes a character at a time, so that a longer stop string always comes in parts."""
-    sampling = {"temperature": 1.5, "seed": 3}
+    sampling: dict[str, Any] = {"temperature": 1.5, "seed": 3}
     with agent.watch(frames(6)) as stream:
         text = stream.ask("what?", at=1.0, **sampling).text(LONG)
         mark = next(text[i : i + 3] for i in range(3, len(text)) if "\ufffd" not in text[i : i + 3])

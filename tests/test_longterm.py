@@ -38,8 +38,8 @@ def test_recalling_every_block_equals_attending_to_the_whole_cache(family: str, 
     said = []
     for recalls in (False, True):
         driver = Driver(model, backend=backend)
-        options = {"store": "unused"}  # reserves slots for what is brought back
-        stream = driver.watch(blocks, window_seconds=1000.0, max_answer_tokens=8, **options)
+        # A named store reserves slots for what is brought back.
+        stream = driver.watch(blocks, window_seconds=1000.0, max_answer_tokens=8, store="unused")
         driver.step(len(blocks))
         window = window_of(stream)
         answer = Answer("what was it?", None, lambda: None)
@@ -110,13 +110,12 @@ def test_perception_does_not_depend_on_what_is_recalled(tmp_path: Path) -> None:
 
 def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent, tmp_path: Path) -> None:
     folder = tmp_path / "m"
-    asked = {"between": (2.0, 5.0), "temperature": 0.9, "seed": 3}
     with agent.watch(frames(40), store=str(folder)) as stream:
         stream.wait(LONG)
     said = []
     for _ in range(2):
         with agent.resume(folder) as past:
-            answer = past.ask("what was there?", **asked)
+            answer = past.ask("what was there?", between=(2.0, 5.0), temperature=0.9, seed=3)
             said.append((answer.text(LONG), answer.recalled, answer.as_of))
     assert said[0] == said[1]
     assert said[0][1] and said[0][2] is not None and said[0][2] > 10

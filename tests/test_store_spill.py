@@ -86,7 +86,12 @@ def test_a_full_queue_drops_and_does_not_wait(store: BlockStore, monkeypatch: py
 def test_commits_are_grouped(store: BlockStore, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = []
     commit = store.commit
-    monkeypatch.setattr(store, "commit", lambda: commits.append(1) or commit())
+
+    def counted() -> list[Entry]:
+        commits.append(1)
+        return commit()
+
+    monkeypatch.setattr(store, "commit", counted)
     spiller = Spiller(store, SpillOptions(commit_blocks=10, commit_seconds=NEVER))
     for number in range(25):
         spiller.offer(block(number))
@@ -182,9 +187,9 @@ def test_blocks_leave_the_device(tmp_path: Path, codec: str) -> None:
                 spiller.drain(PATIENCE)
         assert spiller.close(PATIENCE)
         assert len(notes) == 200
-        for entry, number in notes:
-            assert isinstance(number, int)
-            assert_is(store.get(entry.id), number, codec)
+        for entry, note in notes:
+            assert isinstance(note, int)
+            assert_is(store.get(entry.id), note, codec)
 
 
 @pytest.mark.parametrize("size", [1000, 4096, 5000])

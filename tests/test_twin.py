@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import Cache
 
+from streamvlm.engine.questions import Perception
 from streamvlm.engine.step import StreamWork, run_step
-from streamvlm.engine.stream import Perception
 from streamvlm.memory.policies import SinkWindow
 from streamvlm.memory.slots import CacheShape, SlotCache, rotate
 from streamvlm.memory.window import Window
@@ -76,7 +76,7 @@ def perceive(model: VisionLanguageModel, window: Window, segments: list[Segment]
 
     stream = Stream()
     stream.window = window  # type: ignore[attr-defined]
-    perception = Perception(None, window.advance(segments))  # type: ignore[arg-type]
+    perception = Perception(None, window.advance(segments))
     run_step([StreamWork(stream, perception, ())], model, "sdpa")  # type: ignore[arg-type]
     window.commit()
     window.check()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
 from streamvlm.memory.policies import FullAttention, LastFrames, SinkWindow, SlidingWindow, WindowPolicy
+from streamvlm.memory.slots import CacheShape, SlotCache
+from streamvlm.memory.window import Window
+from streamvlm.models.base import VisionLanguageModel
 from streamvlm.settings import WatchConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +74,20 @@ def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
         pinned=pinned_blocks * size.block + (config.max_readers + 1) * (window if recomputes else movable),
         readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled),
     )
+
+
+def open_window(model: VisionLanguageModel, config: WatchConfig, budget: Budget) -> Window:
+    """Allocate a stream's cache, once and for all, and the window over it."""
+    spec = model.text_spec
+    shape = CacheShape(
+        layers=spec.layers,
+        kv_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        capacity=budget.capacity,
+        dtype=model.dtype,
+        device=model.device,
+    )
+    logger.info("cache of %d slots, %.1f MiB", shape.capacity, shape.nbytes / 2**20)
+    policy = make_policy(config, model.pixels.temporal)
+    cache = SlotCache(shape, model.rotary)
+    return Window(cache, policy, max_tokens=budget.window, rebase_at=config.rebase_at)

@@ -16,8 +16,10 @@ from typing import Literal
 
 import torch
 
+from streamvlm.engine.questions import Perception
+from streamvlm.engine.recall import look_up, readers_with_rows
 from streamvlm.engine.step import StreamWork, Turn, last_rows, run_step
-from streamvlm.engine.stream import Perception, StreamState
+from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
@@ -196,7 +198,7 @@ class Engine:
 
     def _turns(self, stream: StreamState) -> tuple[Turn, ...]:
         turns = []
-        for reader in stream.ready():
+        for reader in readers_with_rows(stream):
             assert stream.window is not None
             segment, rows = reader.next_rows(stream.window, PROMPT_CHUNK)
             turns.append(Turn(reader, segment, rows, reader.samples))
@@ -207,7 +209,7 @@ class Engine:
         for work in works:
             if work.perception is not None:
                 work.stream.commit(work.perception, seconds)
-            work.stream.look_up([t.reader for t in work.turns])
+            look_up(work.stream, [t.reader for t in work.turns])
         choosers, _ = last_rows(works)
         for (stream, reader), scores in zip(choosers, logits, strict=True):
             stream.wrote(reader, scores)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from streamvlm.engine.questions import Perception
 from streamvlm.engine.reader import Reader
-from streamvlm.engine.stream import Perception, StreamState
+from streamvlm.engine.stream import StreamState
 from streamvlm.memory.slots import Rows
 from streamvlm.models.attention import Backend, Group, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
-from streamvlm.engine.capacity import Budget, StreamSize, make_policy, plan_budget
+from streamvlm.engine.capacity import Budget, StreamSize, open_window, plan_budget
 from streamvlm.engine.events import (
     AnswerDone,
     AnswerPiece,
@@ -23,39 +23,20 @@ from streamvlm.engine.events import (
     StreamEvent,
     StreamStats,
 )
-from streamvlm.engine.longterm import LongTermMemory, Recalled, Search, outcome
+from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.perceiver import Block, Perceiver
+from streamvlm.engine.questions import Perception, Question
 from streamvlm.engine.reader import Lookup, Reader, make_reader
 from streamvlm.errors import ModelError, StreamClosed
-from streamvlm.memory.slots import CacheShape, Rows, SlotCache
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.settings import SamplingConfig, WatchConfig
+from streamvlm.settings import WatchConfig
 from streamvlm.types import Kind, Segment
 
 logger = logging.getLogger(__name__)
 
 EPSILON = 1e-6  # seconds
-
-
-@dataclass(slots=True, eq=False)
-class Question:
-    """A question that has not been given its snapshot yet."""
-
-    answer: Answer
-    sampling: SamplingConfig
-    at: float | None  # seconds of stream time; None: as soon as anything has been seen
-    between: tuple[float, float] | None = None  # where to look in what was stored; None: where its words say
-    writes: bool = True  # False: only what is recalled is wanted
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Perception:
-    """A block placed in the window for the coming step."""
-
-    block: Block | None  # None: only the opening text, of a stream that is resumed without frames
-    placed: list[tuple[Segment, Rows]]
 
 
 @dataclass(slots=True, eq=False)
@@ -130,42 +111,6 @@ class StreamState:
         """Whether there is a past to be asked about before the first frame."""
         return self.memory is not None and not self.memory.empty
 
-    def ready(self) -> list[Reader]:
-        """The active readers that have rows for the coming step; those whose search is over are given what it found."""
-        for reader in self.active:
-            if reader.lookup is None and not reader.writes:
-                reader.answer.finish("complete")
-                self.close_reader(reader)
-            if reader.lookup is not None and reader.lookup.found is not None and reader.lookup.found.done():
-                self._recall(reader, outcome(reader.lookup.found))
-        return [r for r in self.active if r.lookup is None or r.lookup.found is None]
-
-    def look_up(self, readers: Sequence[Reader]) -> None:
-        """Start the search of every reader whose question has now been read, and take its rows back."""
-        for reader in readers:
-            lookup = reader.lookup
-            if lookup is None or reader.prefilled < len(reader.prompt):
-                continue
-            assert self.window is not None and self.memory is not None
-            self.window.cache.unplace(reader.handle, reader.prompt.extent)
-            reader.prefilled = 0
-            answer = reader.answer
-            seen = answer.evidence
-            as_of = answer.as_of if answer.as_of is not None else self.now
-            search = Search(answer.question, lookup.probe.query, as_of, seen, lookup.between)
-            lookup.found = self.memory.search(search)
-
-    def _recall(self, reader: Reader, recalled: Recalled) -> None:
-        assert self.window is not None
-        reader.lookup = None
-        if recalled.blocks:
-            if reader.writes:
-                self.window.recall(reader.handle, recalled.blocks)
-            reader.answer.remember(recalled.moments)
-        if not reader.writes:
-            reader.answer.finish("complete")
-            self.close_reader(reader)
-
     def drop_cancelled(self) -> None:
         """End the answers that their callers no longer want."""
         for question in list(self.waiting):
@@ -234,21 +179,9 @@ class StreamState:
         return Perception(block, window.advance(segments))
 
     def _make_window(self, prefix: int, block: int) -> Window:
-        per_block = self.model.pixels.temporal
-        self.budget = plan_budget(self.config, StreamSize(prefix, block, per_block))
-        spec = self.model.text_spec
-        shape = CacheShape(
-            layers=spec.layers,
-            kv_heads=spec.kv_heads,
-            head_dim=spec.head_dim,
-            capacity=self.budget.capacity,
-            dtype=self.model.dtype,
-            device=self.model.device,
-        )
-        logger.info("cache of %d slots, %.1f MiB", shape.capacity, shape.nbytes / 2**20)
-        cache = SlotCache(shape, self.model.rotary)
-        policy = make_policy(self.config, self.model.pixels.temporal)
-        window = Window(cache, policy, max_tokens=self.budget.window, rebase_at=self.config.rebase_at)
+        size = StreamSize(prefix, block, self.model.pixels.temporal)
+        self.budget = plan_budget(self.config, size)
+        window = open_window(self.model, self.config, self.budget)
         if self.memory is not None:
             window.on_evict = self.memory.keep
         return window

@@ -1,0 +1,30 @@
+"""A question on its way to a reader, and a block on its way into the window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamvlm.engine.answer import Answer
+from streamvlm.engine.perceiver import Block
+from streamvlm.memory.slots import Rows
+from streamvlm.settings import SamplingConfig
+from streamvlm.types import Segment
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """A question that has not been given its snapshot yet."""
+
+    answer: Answer
+    sampling: SamplingConfig
+    at: float | None  # seconds of stream time; None: as soon as anything has been seen
+    between: tuple[float, float] | None = None  # where to look in what was stored; None: where its words say
+    writes: bool = True  # False: only what is recalled is wanted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Perception:
+    """A block placed in the window for the coming step."""
+
+    block: Block | None  # None: only the opening text, of a stream that is resumed without frames
+    placed: list[tuple[Segment, Rows]]

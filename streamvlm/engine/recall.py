@@ -1,0 +1,46 @@
+"""Recall: a reader's way from its question to stored blocks in its own slots.
+
+snapshot -> the question's rows are read once (probe) -> search on another thread -> blocks placed -> read again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamvlm.engine.longterm import Search, outcome
+from streamvlm.engine.reader import Reader
+from streamvlm.engine.stream import StreamState
+
+
+def readers_with_rows(stream: StreamState) -> list[Reader]:
+    """The active readers that take part in the coming step; those whose search is over are given what it found."""
+    for reader in stream.active:
+        if reader.lookup is not None and reader.lookup.found is not None and reader.lookup.found.done():
+            _give(stream, reader)
+        if reader.lookup is None and not reader.writes:
+            reader.answer.finish("complete")
+            stream.close_reader(reader)
+    return [r for r in stream.active if r.lookup is None or r.lookup.found is None]
+
+
+def look_up(stream: StreamState, readers: Sequence[Reader]) -> None:
+    """Start the search of every reader whose question has now been read, and take its rows back."""
+    for reader in readers:
+        lookup = reader.lookup
+        if lookup is None or reader.prefilled < len(reader.prompt):
+            continue
+        assert stream.window is not None and stream.memory is not None and reader.answer.as_of is not None
+        stream.window.cache.unplace(reader.handle, reader.prompt.extent)
+        reader.prefilled = 0
+        answer = reader.answer
+        search = Search(answer.question, lookup.probe.query, reader.answer.as_of, answer.evidence, lookup.between)
+        lookup.found = stream.memory.search(search)
+
+
+def _give(stream: StreamState, reader: Reader) -> None:
+    assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
+    recalled = outcome(reader.lookup.found)
+    reader.lookup = None
+    reader.answer.remember(recalled.moments)
+    if recalled.blocks and reader.writes:
+        stream.window.recall(reader.handle, recalled.blocks)

@@ -1,0 +1,246 @@
+"""Stream: one video being watched, as its user sees it. Every method may be called from any thread."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from streamvlm.closing import Closing
+from streamvlm.engine.answer import Answer
+from streamvlm.engine.engine import Engine
+from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
+from streamvlm.engine.longterm import LongTermMemory, Moment
+from streamvlm.engine.perceiver import Perceiver
+from streamvlm.engine.questions import Question
+from streamvlm.engine.signal import Channel, Signal
+from streamvlm.engine.stream import StreamState
+from streamvlm.errors import StreamClosed
+from streamvlm.settings import SamplingConfig, WatchConfig, check_options
+from streamvlm.types import Frame
+
+
+class Stream(Closing):
+    """One video being watched. Made by `Agent.watch`; close it, or use it as a context manager, sync or async."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Iterable[Frame],
+        config: WatchConfig,
+        sampling: SamplingConfig,
+        memory: LongTermMemory | None = None,
+    ) -> None:
+        paced = config.realtime or bool(getattr(source, "live", False))
+        perceiver = Perceiver(
+            source,
+            engine.model,
+            paced=paced,
+            queue_frames=config.queue_frames,
+            frames_per_block=engine.model.pixels.temporal,
+            on_block=engine.wake,
+        )
+        self.config = config
+        self.sampling = sampling
+        self.paced = paced  # it runs by the clock and waits for nobody
+        self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
+        self._engine = engine
+        self._asked_until = 0.0
+        self._listeners: list[weakref.ref[Channel[StreamEvent]]] = []  # gone with whoever listened
+        self._ended = Signal()
+        self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory)
+        self._closed = False
+        try:
+            engine.add(self._state)
+        except StreamClosed:
+            perceiver.stop()  # closes the source
+            raise
+        perceiver.start()
+
+    @property
+    def now(self) -> float | None:
+        """Presentation time of the newest frame perceived, in seconds; None before the first."""
+        return self._state.now if math.isfinite(self._state.now) else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source is exhausted. What was seen can still be asked about until the stream is closed."""
+        return self._state.ended
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the stream, if it did not end well."""
+        return self._state.error
+
+    @property
+    def stats(self) -> StreamStats:
+        """Counters of frames, tokens and slots."""
+        return self._state.stats
+
+    def ask(
+        self,
+        question: str,
+        *,
+        at: float | None = None,
+        between: tuple[float, float] | None = None,
+        **sampling: Any,  # noqa: ANN401
+    ) -> Answer:
+        """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
+
+        Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
+        With a `store`, what has left the window and matters to the question is brought back for it: from the stretch
+        `between` (start, stop) in seconds, else from where the question's own words point ("at 2:10", "an hour ago"),
+        else from anywhere. `sampling` are fields of SamplingConfig (temperature, max_new_tokens, …).
+
+        Raises:
+            ValueError: an empty or too long question, a moment already past, an unknown sampling option.
+            StreamClosed: the stream is closed.
+        """
+        check_options(sampling, SamplingConfig)
+        self._check_question(question, at)
+        self._check_between(between)
+        answer = Answer(question, at, self._engine.wake)
+        self._put(Question(answer, replace(self.sampling, **sampling), at, between))
+        return answer
+
+    def recall(
+        self, query: str, *, between: tuple[float, float] | None = None, timeout: float | None = None
+    ) -> tuple[Moment, ...]:
+        """The stored moments that matter to `query`, in time order, without writing an answer.
+
+        Raises:
+            ValueError: the stream has no store, an empty or too long query, a wrong stretch.
+            TimeoutError: `timeout` seconds passed first.
+            StreamClosed: the stream is closed.
+        """
+        self._check_question(query, None)
+        self._check_between(between)
+        if self._state.memory is None:
+            raise ValueError("this stream keeps nothing: watch it with store=FOLDER")
+        answer = Answer(query, None, self._engine.wake)
+        self._put(Question(answer, self.sampling, None, between, writes=False))
+        answer.text(timeout)
+        return answer.recalled
+
+    def _check_between(self, between: tuple[float, float] | None) -> None:
+        if between is None:
+            return
+        if self._state.memory is None:
+            raise ValueError(f"between={between} looks into a store, and this stream has none")
+        if not (0 <= between[0] < between[1] < math.inf):
+            raise ValueError(f"between={between} must be (start, stop) seconds with 0 <= start < stop")
+
+    def _put(self, pending: Question) -> None:
+        state, answer, at = self._state, pending.answer, pending.at
+
+        def add() -> None:
+            if state.closed:
+                state.finish(answer, "failed", state.error or StreamClosed("the stream is closed"))
+                return
+            state.waiting.append(pending)
+            if at is not None:
+                state.play_until = max(state.play_until, at)
+
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        if at is not None:
+            self._asked_until = max(self._asked_until, at)
+        self._engine.submit(add)
+
+    def _check_question(self, question: str, at: float | None) -> None:
+        if not question.strip():
+            raise ValueError("the question is empty")
+        length, room = len(self._state.model.question_layout(question)), self.config.max_question_tokens
+        if length > room:
+            raise ValueError(f"the question takes {length} tokens; max_question_tokens allows {room}")
+        if at is None:
+            return
+        if not (math.isfinite(at) and at >= 0):
+            raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
+        # Whatever was asked for before the first block is answered as of that block, so it cannot be too late.
+        past = self._state.now if self._state.now > self._state.first else 0.0
+        if self.ended and at < past:
+            raise ValueError(f"at={at} is past: the stream ended at {past:.2f} s")
+        if not self.ended and not self._state.paced and math.isfinite(self._asked_until):
+            past = max(past, self._asked_until)
+        if at < past:
+            raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
+
+    def play(self, until: float = math.inf) -> None:
+        """Let an unpaced file run on to `until` seconds, by default to its end; returns at once."""
+        self._asked_until = max(self._asked_until, until)
+
+        def extend() -> None:
+            self._state.play_until = max(self._state.play_until, until)
+
+        self._engine.submit(extend)
+
+    def wait(self, timeout: float | None = None) -> StreamStats:
+        """Play to the end and wait for it; returns the counters.
+
+        Raises:
+            TimeoutError: `timeout` seconds passed first.
+            SourceError: the source failed on the way; what was seen can still be asked about.
+        """
+        with suppress(StreamClosed):  # then it ends, or has ended
+            self.play()
+        if not self._ended.wait_for(lambda: self.ended, timeout):
+            raise TimeoutError(f"the stream has not ended within {timeout} s")
+        if self.error is not None:
+            raise self.error
+        return self.stats
+
+    def events(self) -> Channel[StreamEvent]:
+        """What happens from now on, to be iterated with `for` or `async for`; ends when the stream is closed.
+
+        An unpaced file plays to its end for it. The channel keeps the newest 4096 events and counts the rest in
+        `missed`.
+        """
+        channel = self.listen()
+        if not self.ended and not self._closed:
+            self.play()
+        return channel
+
+    def listen(self) -> Channel[StreamEvent]:
+        """The same events without making an unpaced file play."""
+        channel: Channel[StreamEvent] = Channel()
+        self._listeners.append(weakref.ref(channel, self._listeners.remove))
+        if self._closed:  # looked at last: a `close` meanwhile has either seen the channel or set this
+            channel.close()
+        return channel
+
+    def close(self) -> None:
+        """Stop watching, fail what is still being answered with StreamClosed, free the memory. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._engine.remove(self._state, StreamClosed("the stream is closed"))
+        self._state.perceiver.join()
+        if self._state.memory is not None:
+            self._state.memory.close()
+        for channel in self._channels():
+            channel.close()
+
+    def _channels(self) -> list[Channel[StreamEvent]]:
+        return [channel for listener in tuple(self._listeners) if (channel := listener()) is not None]
+
+    def _emit(self, event: StreamEvent) -> None:
+        for channel in self._channels():
+            channel.put(event)
+        if isinstance(event, StreamEnded):
+            with self._ended.changing():
+                pass
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return iter(self.events())
+
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        return aiter(self.events())
