@@ -16,12 +16,15 @@ def train(
 ) -> None:
     """Train, resuming where a stopped run left off; the model lands in the plan's `out`/model."""
     import logging
+    import shutil
 
     from streamvlm.train.loop import Trainer, summary
     from streamvlm.train.plan import load_plan
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     plan = load_plan(config)
+    if restart:
+        shutil.rmtree(plan.out / "model", ignore_errors=True)  # with its tokenizer
     trainer = Trainer(plan)
     if not restart:
         trainer.resume()
