@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import pytest
 import torch
 from driver import Driver, random_blocks, window_of
 from families import random_model
@@ -20,6 +22,12 @@ FRAMES = 60
 class Watching(RuleBasedStateMachine):
     """A stream under a random life: frames arrive in bursts, people ask, lose patience, and ask again."""
 
+    window_seconds = 4.0
+    pinned_seconds = 1.0
+    sink_frames = 1
+    paced = True
+    watched = 0  # blocks perceived before anything else happens
+
     def __init__(self) -> None:
         super().__init__()
         self.model = random_model("qwen3_vl")
@@ -27,16 +35,21 @@ class Watching(RuleBasedStateMachine):
         self.driver = Driver(self.model)
         self.stream = self.driver.watch(
             [],
-            window_seconds=4.0,
+            paced=self.paced,
+            window_seconds=self.window_seconds,
             max_readers=3,
             max_answer_tokens=12,
             max_question_tokens=40,
-            pinned_seconds=1.0,
+            pinned_seconds=self.pinned_seconds,
+            sink_frames=self.sink_frames,
             text_window=0,
             rebase_at=256,
         )
+        self.stream.play_until = math.inf
         self.answers: list[Answer] = []
-        self.shown = 0
+        self.shown = self.watched
+        self.driver.show(self.stream, self.blocks[: self.watched])
+        self.driver.step(self.watched)
 
     @rule(n=st.integers(1, 4))
     def frames_arrive(self, n: int) -> None:
@@ -45,7 +58,7 @@ class Watching(RuleBasedStateMachine):
 
     @rule(question=st.sampled_from(["?", "what is it?", "who, where, when?"]), seed=st.integers(0, 3))
     def somebody_asks(self, question: str, seed: int) -> None:
-        self.answers.append(self.driver.ask(self.stream, question, temperature=1.5, seed=seed))
+        self.answers.append(self.driver.ask(self.stream, question, temperature=1.5, seed=seed, min_new_tokens=9))
 
     @rule(data=st.data())
     def somebody_cancels(self, data: Any) -> None:
@@ -74,10 +87,26 @@ class Watching(RuleBasedStateMachine):
             assert int((window.cache.reader != FREE).sum()) == len(window), "slots outlived their readers"
 
 
-def test_random_schedules_leak_nothing() -> None:
+class Crowded(Watching):
+    """A long window and hardly any room for what is evicted: answers are cut short all the time."""
+
+    window_seconds = 12.0
+    pinned_seconds = 0.0
+    sink_frames = 0
+    watched = 14
+
+
+class CrowdedFile(Crowded):
+    """The same, and the file waits for its answers instead."""
+
+    paced = False
+
+
+@pytest.mark.parametrize("life", [Watching, Crowded, CrowdedFile])
+def test_random_schedules_leak_nothing(life: type[Watching]) -> None:
     with torch.inference_mode():
         run_state_machine_as_test(
-            Watching,
+            life,
             settings=settings(
                 max_examples=25,
                 stateful_step_count=30,
