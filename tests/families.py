@@ -48,6 +48,8 @@ def _text(tokenizer: PreTrainedTokenizerFast, **extra: Any) -> dict[str, Any]:
         "max_position_embeddings": 32768,
         "use_sliding_window": False,
         "initializer_range": 0.12,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
         **extra,
     }
 
