@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from test_agent import LONG, Camera, frames
 
 from streamvlm import Agent, ModelError, StreamClosed
 from streamvlm.engine.engine import Engine
+from streamvlm.engine.signal import Signal
 
 
 class StopsFirst(threading.Event):
@@ -24,6 +26,22 @@ class StopsFirst(threading.Event):
         self.engine._stopping = True
         self.set()
         super().clear()
+
+
+class SeemsOpen(asyncio.SelectorEventLoop):
+    """A loop as somebody sees it who looks just before it is closed."""
+
+    def is_closed(self) -> bool:
+        return False
+
+
+def test_a_listener_whose_event_loop_has_closed_harms_nobody() -> None:
+    loop, signal, changed = SeemsOpen(), Signal(), []
+    loop.close()
+    signal._sleepers.add((loop, asyncio.Event()))
+    with signal.changing():
+        changed.append(True)
+    assert signal.wait_for(lambda: bool(changed), timeout=0)
 
 
 def test_a_stop_is_never_missed() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Signal:
             yield
             self._condition.notify_all()
             for loop, event in self._sleepers:
-                if not loop.is_closed():
+                with suppress(RuntimeError):  # the loop is closed, and its task with it
                     loop.call_soon_threadsafe(event.set)
 
     @contextmanager
