@@ -64,6 +64,8 @@ class Agent(Closing):
 
         `options` are fields of WatchConfig (fps, realtime, policy, window_seconds, …). A file plays as far as it is
         asked about, `play()` lets it run; a live source, or a file with `realtime=True`, runs by the clock.
+        An iterable is taken as it comes: `fps` then only says how large a window its frames need, and with
+        `realtime=True` it keeps its own pace, frames that come too fast being dropped.
 
         Raises:
             SourceError: the source cannot be opened.
