@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from streamvlm import Agent, StreamVLMError
-from streamvlm.demo.job import put_all, read_questions
+from streamvlm.demo.job import ask_the_past, put_all, read_questions
 from streamvlm.demo.report import Table, memory
 
 FOLDER = Path(__file__).resolve().parent
@@ -18,15 +19,22 @@ def run(video: Path, questions: Path, model: str = "tiny") -> tuple[int, int]:
     """Watch `video` once, ask, print; returns how many were right, and of how many."""
     asked = read_questions(questions)
     table = Table(asked)
-    with Agent.from_pretrained(model) as agent, agent.watch(video) as stream:
-        length = "" if stream.duration is None else f", {stream.duration:.1f} s"
-        print(f"watching {video.name}{length}, with {model} on {agent.model.device}\n")
-        print(table.head())
-        begun, right = time.monotonic(), 0
-        for exchange in put_all(stream, asked):
-            right += exchange.right
-            print(table.line(exchange), flush=True)
-        print(f"\n{memory(stream.wait())}\nOne pass over the video took {time.monotonic() - begun:.1f} s.\n")
+    with Agent.from_pretrained(model) as agent, TemporaryDirectory() as folder:
+        store = Path(folder) / "memory"
+        with agent.watch(video, store=str(store)) as stream:
+            length = "" if stream.duration is None else f", {stream.duration:.1f} s"
+            print(f"watching {video.name}{length}, with {model} on {agent.model.device}\n")
+            print(table.head())
+            begun, right = time.monotonic(), 0
+            for exchange in put_all(stream, asked):
+                right += exchange.right
+                print(table.line(exchange), flush=True)
+            print(f"\n{memory(stream.wait())}\nOne pass over the video took {time.monotonic() - begun:.1f} s.\n")
+            end = stream.now or 0.0
+        print("Asked again of the memory on disk, reopened as after a restart (not counted below):\n")
+        for exchange in ask_the_past(agent, store, asked, end):
+            print(table.past(exchange), flush=True)
+        print()
     return right, len(asked)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamvlm import Answer, Stream
+from streamvlm import Agent, Answer, Stream
 
 PATIENCE = 300.0  # seconds to wait for one answer
+REACH = 1.0  # seconds of stream brought back before a moment that is asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,17 @@ def put_all(stream: Stream, questions: Sequence[Question]) -> Iterator[Exchange]
     for exchange in exchanges:
         exchange.answer.text(timeout=PATIENCE)
         yield exchange
+
+
+def ask_the_past(agent: Agent, store: Path, questions: Sequence[Question], end: float) -> Iterator[Exchange]:
+    """Reopen what a stream kept, as after a restart, and ask again what had left the window by `end` seconds.
+
+    Raises:
+        StreamVLMError: the store cannot be read, or an answer failed.
+    """
+    gone = [q for q in questions if q.time < end - agent.watch_config.window_seconds]
+    with agent.resume(store) as past:
+        for question in gone:
+            answer = past.ask(question.question, between=(max(0.0, question.time - REACH), question.time))
+            answer.text(timeout=PATIENCE)
+            yield Exchange(question, answer)

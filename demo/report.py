@@ -30,12 +30,22 @@ class Table:
             f"  {'right' if exchange.right else 'WRONG':5}  {first:>11}"
         )
 
+    def past(self, exchange: Exchange) -> str:
+        """One exchange about what was brought back from disk."""
+        asked, moments = exchange.asked, exchange.answer.recalled
+        said, true = (text.ljust(self._answer) for text in (_one_line(exchange.answer.so_far), asked.answer))
+        span = f"{moments[0].start:.1f}-{moments[-1].stop:.1f} s" if moments else "nothing found"
+        return (
+            f"{asked.time:5.1f} s  {span:>13}  {asked.question:{self._question}}  {said}  {true}"
+            f"  {'right' if exchange.right else 'WRONG'}"
+        )
+
 
 def memory(stats: StreamStats) -> str:
     """How much was seen and how little of it is held."""
     return (
         f"{stats.frames} frames, {stats.frames_dropped} dropped. {stats.tokens_seen} tokens seen: "
-        f"{stats.tokens_window} in the window, {stats.tokens_dropped} evicted.\n"
+        f"{stats.tokens_window} in the window, {stats.tokens_stored} evicted to disk, {stats.tokens_dropped} lost.\n"
         f"The cache never held more than {stats.peak_slots} of its {stats.capacity} slots."
     )
 
