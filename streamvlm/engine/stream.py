@@ -272,13 +272,9 @@ class StreamState:
             self.finish(reader.answer, "failed", error)
         self.readers.clear()
         self._fail_waiting(error)
-        self.take_stats()
         if not self.ended:
-            self.ended = True
-            self.error = error if not isinstance(error, StreamClosed) else None
-            text = None if self.error is None else str(self.error)
-            self.emit(StreamEnded(self.now, self.stats, text))
-        self.perceiver.stop()
+            self.end(None if isinstance(error, StreamClosed) else error)
+        self.take_stats()
         if self.memory is not None:
             self.memory.stop()
         self.window = None  # the memory goes now, whoever still holds the stream
