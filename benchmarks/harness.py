@@ -63,9 +63,10 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit checked out and whether the working tree differs from it; None outside a repository."""
+    """The commit checked out and whether the code differs from it (not what benchmarks write); None outside a repository."""
     head = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain")
+    written = [f":(top,exclude){path}" for path in ("benchmarks/results", "docs", "README.md")]
+    changes = _git("status", "--porcelain", "--", ":/", *written)
     return {"commit": head, "dirty": None if changes is None else bool(changes)}
 
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from streamvlm.errors import BudgetError
-from streamvlm.types import Kind
 
 FREE, SHARED = -1, 0
 FOREVER = torch.iinfo(torch.int64).max
@@ -101,8 +100,6 @@ class SlotCache:
         self.birth = torch.zeros(shape.capacity, dtype=torch.int64)
         self.death = torch.zeros(shape.capacity, dtype=torch.int64)
         self.order = torch.zeros(shape.capacity, dtype=torch.int64)
-        self.kind = torch.zeros(shape.capacity, dtype=torch.uint8)
-        self.pts = torch.zeros(shape.capacity, dtype=torch.float64)
         self.readers: dict[int, ReaderState] = {}
         self.epoch = 0
         self.peak_used = 0
@@ -147,20 +144,17 @@ class SlotCache:
             raise BudgetError(f"{n} slots wanted, {len(slots)} of {self.shape.capacity} free")
         return slots
 
-    def place(self, positions: Tensor, kind: Kind, pts: float) -> Rows:
+    def place(self, positions: Tensor) -> Rows:
         """Give shared slots to rows of the coming epoch, at absolute positions [n, 3]."""
         rows = self._occupy(positions, SHARED, self.epoch + 1)
         self.birth[rows.slots] = self.epoch + 1
         self.death[rows.slots] = FOREVER
-        self.kind[rows.slots] = int(kind)
-        self.pts[rows.slots] = pts
         return rows
 
     def place_private(self, reader: int, positions: Tensor, extent: int) -> Rows:
         """Give private slots to a reader's rows at positions [n, 3] relative to its cursor."""
         state = self.readers[reader]
         rows = self._occupy(positions + state.cursor, reader, state.epoch)
-        self.kind[rows.slots] = int(Kind.TEXT)
         state.slots.append(rows.slots)
         state.cursor += extent
         return rows
@@ -203,8 +197,7 @@ class SlotCache:
         rotated again, so moves do not drift. Returns the new slots.
         """
         new = self.allocate(len(slots))
-        for column in (self.order, self.kind, self.pts):
-            column[new] = column[slots]
+        self.order[new] = self.order[slots]
         self.reader[new] = SHARED
         self.birth[new] = self.epoch + 1
         self.death[new] = FOREVER

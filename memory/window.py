@@ -255,7 +255,7 @@ class Window:
 
     def _place(self, segment: Segment) -> tuple[WindowEntry, Rows]:
         kind = self._kind(segment)
-        rows = self.cache.place(segment.positions + self.cursor, kind, segment.start)
+        rows = self.cache.place(segment.positions + self.cursor)
         kept = segment if self.policy.recompute else None
         entry = WindowEntry(
             kept, segment.positions, segment.extent, kind, segment.start, segment.stop, self.cursor, rows.slots

@@ -9,7 +9,6 @@ from torch.testing import assert_close
 
 from streamvlm.errors import BudgetError
 from streamvlm.memory.slots import FREE, SHARED, CacheShape, SlotCache, rotate
-from streamvlm.types import Kind
 
 
 def angles(positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,7 +27,7 @@ def at(*positions: int) -> Tensor:
 
 def fill(cache: SlotCache, n: int, start: int = 0) -> Tensor:
     """One committed epoch of `n` shared rows with random keys; returns their slots."""
-    rows = cache.place(at(*range(start, start + n)), Kind.VISION, 0.0)
+    rows = cache.place(at(*range(start, start + n)))
     for layer in range(2):
         cache.write(layer, rows.slots, torch.randn(1, n, 4), torch.randn(1, n, 4))
     cache.commit()
@@ -40,7 +39,7 @@ def test_a_full_cache_refuses_and_stays_as_it_was() -> None:
     cache = cache_of(4)
     fill(cache, 3)
     with pytest.raises(BudgetError, match="2 slots wanted, 1 of 4 free"):
-        cache.place(at(3, 4), Kind.VISION, 0.0)
+        cache.place(at(3, 4))
     cache.check()
     assert cache.used == 3
 
@@ -75,7 +74,7 @@ def test_visibility_is_the_snapshot_the_readers_own_rows_and_what_came_before() 
     old = fill(cache, 2)
     ann, bob = cache.open_reader(cursor=2), cache.open_reader(cursor=2)
     cache.kill(old[:1])
-    new = cache.place(at(2, 3), Kind.VISION, 1.0)
+    new = cache.place(at(2, 3))
     a, b = cache.place_private(ann, at(0, 1), 2), cache.place_private(bob, at(0), 1)
     n = cache.extent
 
@@ -153,7 +152,7 @@ def test_check_notices_a_lost_slot() -> None:
 def test_free_slots_are_invisible() -> None:
     cache = cache_of(4)
     fill(cache, 2)
-    rows = cache.place(at(2), Kind.VISION, 0.0)
+    rows = cache.place(at(2))
     seen = cache.visible(rows, 4)[0]
     assert seen.tolist() == [True, True, True, False]
     assert cache.reader.tolist() == [SHARED, SHARED, SHARED, FREE]

@@ -100,7 +100,7 @@ def make_reader(
 ) -> Reader:
     """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned."""
     ids = model.question_layout(answer.question).ids.tolist()
-    prompt = model.question_segment(answer.question, window.entries[-1].stop)
+    prompt = model.question_segment(answer.question, answer.asked_at or 0.0)
     limit = min(sampling.max_new_tokens or room, room)
     sampler = Sampler(sampling, ids, model.eos_tokens)
     return Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop)

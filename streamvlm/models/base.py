@@ -35,7 +35,6 @@ class TextSpec:
     """The shape of a family's language model, as the cache needs it."""
 
     layers: int
-    heads: int
     kv_heads: int
     head_dim: int
     hidden: int
@@ -93,7 +92,6 @@ class VisionLanguageModel(ABC):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         return TextSpec(
             layers=config.num_hidden_layers,
-            heads=heads,
             kv_heads=config.num_key_value_heads,
             head_dim=head_dim,
             hidden=config.hidden_size,
