@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit checked out and whether the code differs from it (not what benchmarks write); None outside a repository."""
+    """The commit checked out and whether the code, not what benchmarks write, differs; None outside a repository."""
     head = _git("rev-parse", "HEAD")
     written = [f":(top,exclude){path}" for path in ("benchmarks/results", "docs", "README.md")]
     changes = _git("status", "--porcelain", "--", ":/", *written)
