@@ -27,7 +27,14 @@ POLICIES = {
     "sliding_recompute": "window recomputed per frame",
     "last_frames": "last 4 frames recomputed",
 }
+PERF = ("flatness", "concurrency")  # the modules in benchmarks/perf
 SCHEDULES = {"ours": "StreamVLM (packed)", "blocking": "answer, then watch", "alternating": "taking turns"}
+WAYS = {
+    "live": "live, at its moment",
+    "while_watching": "from disk, at the end",
+    "reopened": "from disk, reopened",
+    "forgotten": "at the end, without a store",
+}
 ANSWERERS = {
     "sink_window": "StreamVLM",
     "full_attention": "full attention",
@@ -50,7 +57,7 @@ def origin(report: dict[str, Any], name: str) -> str:
     machine, commit = report["machine"], report["git"]["commit"] or "no commit"
     where = machine["gpu"] or f"{machine['cores']} cores of {machine['cpu']}"
     flags = shlex.join(argument for argument in report["command"][1:] if argument != "--save")
-    module = f"streamvlm.benchmarks.{'' if name == 'present' else 'perf.'}{name}"
+    module = f"streamvlm.benchmarks.{'perf.' if name in PERF else ''}{name}"
     command = f"python -m {module} {flags}".strip()
     versions = f"torch {machine['torch']}, transformers {machine['transformers']}"
     source = f"[`{name}.json`](benchmarks/results/{name}.json)"
@@ -111,6 +118,22 @@ def flatness(report: dict[str, Any]) -> str:
     return text + table(head, rows) + (picture if (README.parent / PICTURE).exists() else "")
 
 
+def past(report: dict[str, Any]) -> str:
+    """Accuracy about what has left the window, by task and by way of asking."""
+    ways = {key: report["ways"][key] for key in WAYS}
+    tasks = list(ways["live"]["tasks"])
+    rows = [[task, *(_share(way["tasks"][task]) for way in ways.values())] for task in tasks]
+    rows.append(["**all**", *(f"**{_share(way['overall'])}**" for way in ways.values())])
+    rows.append(["mean ± sd over seeds", *(_spread(way["overall"]) for way in ways.values())])
+    text = (
+        f"`{report['model']}`: the questions of {report['seeds']} seeds whose moment lies more than the window of "
+        f"{report['window_seconds']:g} s before the end of a video of {report['seconds']:g} s. Asked about the past, "
+        f"they name their last {report['reach_seconds']:g} s; what was brought back held the needed frame for "
+        f"{_share(report['found'])}.\n\n"
+    )
+    return text + table(["task", *(WAYS[key] for key in ways)], rows)
+
+
 def concurrency(report: dict[str, Any]) -> str:
     """Lag and throughput by schedule."""
     found = {key: report[key] for key in SCHEDULES}
@@ -139,6 +162,7 @@ def concurrency(report: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "present": present,
+    "past": past,
     "flatness": flatness,
     "concurrency": concurrency,
 }

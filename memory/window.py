@@ -149,8 +149,8 @@ class Window:
         del self._heads[reader]
         self.cache.close_reader(reader)
 
-    def recall(self, reader: int, blocks: Sequence[KVBlock]) -> None:
-        """Let a reader see `blocks`, in time order, between its sinks and its window.
+    def recall(self, reader: int, blocks: Sequence[KVBlock], *, alone: bool = False) -> None:
+        """Let a reader see `blocks`, in time order, between its sinks and its window, or `alone` instead of the window.
 
         The window stays where it is: the sinks, in versions of the reader's own, move back to make room. Every layer
         spans the same positions (ReKV's contiguous layout, with the recent window kept). Call before its question's
@@ -160,31 +160,28 @@ class Window:
             BudgetError: there are too few free slots; close the reader.
         """
         head, cache = self._heads[reader], self.cache
-        first = self._first_position(reader, head)
-        cursor = first - sum(b.extent for b in blocks)
+        seen = self._snapshot(reader)
+        rest = seen.clone()
+        for slots in head.slots:
+            rest[slots] = False
+        ahead = not alone and bool(rest.any())
+        stop = int(cache.position[rest].min()) if ahead else cache.readers[reader].cursor
+        cursor = stop - sum(b.extent for b in blocks)
         if head.slots:
             back = cursor - 1 - max(int(cache.position[slots].max()) for slots in head.slots)
         for slots, master in zip(head.slots, head.masters, strict=True):
             values = cache.values[:, :, slots.to(cache.shape.device)]
             cache.load(reader, master, values, cache.position[slots] + back)
-        if head.slots:
-            cache.readers[reader].hidden = torch.cat(head.slots)
+        cache.readers[reader].hidden = (seen if alone else seen & ~rest).nonzero().squeeze(1)
         for block in blocks:
             cache.load(reader, block.keys, block.values, block.positions + cursor)
             cursor += block.extent
 
-    def recall_slots(self, reader: int, tokens: int) -> int:
-        """Slots that recalling `tokens` takes."""
-        return tokens + sum(len(s) for s in self._heads[reader].slots)
-
-    def _first_position(self, reader: int, head: Head) -> int:
-        """The position at which the window begins, behind the head, in a reader's snapshot."""
+    def _snapshot(self, reader: int) -> Tensor:
+        """bool [capacity], the shared slots that a reader's epoch shows."""
         cache = self.cache
         epoch = cache.readers[reader].epoch
-        seen = (cache.reader == SHARED) & (cache.birth <= epoch) & (epoch < cache.death)
-        for slots in head.slots:
-            seen[slots] = False
-        return int(cache.position[seen].min()) if bool(seen.any()) else cache.readers[reader].cursor
+        return (cache.reader == SHARED) & (cache.birth <= epoch) & (epoch < cache.death)
 
     def _before_first_frame(self) -> list[WindowEntry]:
         first = next((i for i, e in enumerate(self.entries) if not e.movable), len(self.entries))

@@ -96,9 +96,10 @@ class Stream(Closing):
         """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
 
         Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
-        With a `store`, what has left the window and matters to the question is brought back for it: from the stretch
-        `between` (start, stop) in seconds, else from where the question's own words point ("at 2:10", "an hour ago"),
-        else from anywhere. `sampling` are fields of SamplingConfig (temperature, max_new_tokens, …).
+        With a `store`, what has left the window and matters to the question is brought back for it, from where its own
+        words point ("at 2:10", "an hour ago"), else from anywhere. With `between` (start, stop) in seconds, the
+        question is about that stretch: what is stored of it is shown instead of the window. `sampling` are fields of
+        SamplingConfig (temperature, max_new_tokens, …).
 
         Raises:
             ValueError: an empty or too long question, a moment already past, an unknown sampling option.

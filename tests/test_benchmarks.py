@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamvlm.benchmarks import harness, present, tables
+from streamvlm.benchmarks import harness, past, present, tables
 from streamvlm.benchmarks.perf import concurrency, flatness
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
@@ -19,6 +19,8 @@ SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, t
 FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
 CONCURRENT = ["--answers", "2", "--tokens", "4", "--seconds", "1", "--warmup", "0.5", "--fps", "10"]
 PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
+
+PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
         concurrency.main([*options, *CONCURRENT])
         present.main([*options, *PRESENT])
+        past.main([*options, *PAST])
         yield root
     torch.set_num_threads(threads)
 
@@ -120,6 +123,14 @@ def test_present_counts_every_question_once(folder: Path) -> None:
 def test_an_answer_is_right_when_it_says_the_truth_and_nothing_else(said: str, right: bool) -> None:
     asked = TimedQuestion(2.0, Question("color", "what color is the circle?", "red"))
     assert present.Reply(0, 1, asked, said).right == right
+
+
+def test_past_asks_every_way_the_same_questions_and_finds_their_frames(folder: Path) -> None:
+    result = harness.load(folder / "past.json")
+    asked = {way: found["overall"]["asked"] for way, found in result["ways"].items()}
+    assert set(asked) == {"live", "while_watching", "reopened", "forgotten"}
+    assert len(set(asked.values())) == 1 and 0 < asked["live"] < 10, "some questions are still in the window"
+    assert result["found"]["right"] == result["found"]["asked"] == asked["live"]
 
 
 def test_tables_are_filled_once_and_stay(folder: Path) -> None:

@@ -121,6 +121,19 @@ def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent
     assert said[0][1] and said[0][2] is not None and said[0][2] > 10
 
 
+def test_a_question_about_a_stretch_sees_that_stretch_and_not_the_window(agent: Agent, tmp_path: Path) -> None:
+    """Two streams that differ only in what came after: asked about before, they say the same."""
+
+    def watch(later: int) -> tuple[str, object]:
+        shown = [*list(frames(16, seed=1)), *list(frames(40, seed=later))[16:]]
+        with agent.watch(iter(shown), store=str(tmp_path / str(later))) as stream:
+            stream.wait(LONG)
+            answer = stream.ask("what was there?", between=(2.0, 5.0), temperature=1.0, seed=6)
+            return answer.text(LONG), [(m.start, m.stop) for m in answer.recalled]
+
+    assert watch(2) == watch(3)
+
+
 def test_refusals_are_clear(agent: Agent, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     with pytest.raises(StoreError, match="holds no memory"):

@@ -39,8 +39,8 @@ def look_up(stream: StreamState, readers: Sequence[Reader]) -> None:
 
 def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
-    recalled = outcome(reader.lookup.found)
+    recalled, alone = outcome(reader.lookup.found), reader.lookup.between is not None
     reader.lookup = None
     reader.answer.remember(recalled.moments)
     if recalled.blocks and reader.writes:
-        stream.window.recall(reader.handle, recalled.blocks)
+        stream.window.recall(reader.handle, recalled.blocks, alone=alone)
