@@ -84,6 +84,13 @@ def test_ls_and_info(folder: Path) -> None:
     assert "blocks             30" in run("info", folder).stdout
 
 
+def test_the_folder_that_watch_was_given_will_do(folder: Path, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    folder.rename(given / "blocks")
+    assert run("info", given).stdout == run("info", given / "blocks").stdout != ""
+
+
 def test_verify_tells_what_is_damaged(folder: Path) -> None:
     assert run("verify", folder).exit_code == 0
     with BlockStore.open(folder, readonly=True) as store:

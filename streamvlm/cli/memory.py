@@ -16,8 +16,15 @@ from streamvlm.errors import StreamVLMError
 if TYPE_CHECKING:
     from streamvlm import BlockStore
 
+
+def _blocks_of(path: Path) -> Path:
+    """What `watch --store` was given holds the blocks in a folder of their own, beside their index."""
+    inner = path / "blocks"
+    return inner if inner.is_dir() else path
+
+
 app = typer.Typer(help="Look after a memory on disk.", no_args_is_help=True)
-Folder = Annotated[Path, typer.Argument(help="The memory's folder.")]
+Folder = Annotated[Path, typer.Argument(help="The memory's folder, as given to --store.", callback=_blocks_of)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Start = Annotated[float, typer.Option("--from", help="Seconds of stream time.")]
 Stop = Annotated[float, typer.Option("--to", help="Seconds of stream time.")]
