@@ -134,6 +134,19 @@ def test_a_question_about_a_stretch_sees_that_stretch_and_not_the_window(agent: 
     assert watch(2) == watch(3)
 
 
+def test_a_quota_drops_the_oldest_and_what_is_left_is_still_found(agent: Agent, tmp_path: Path) -> None:
+    with agent.watch(frames(240), store=str(tmp_path / "m"), store_quota_mb=1) as stream:
+        stream.wait(LONG)
+        assert stream._state.memory is not None and stream._state.memory._spiller.drain(LONG)
+        stream.ask("one more step, so that the counters are taken").text(LONG)
+        stats = stream.stats
+        assert stats.tokens_dropped > 0 and stats.tokens_stored > 0
+        assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored + stats.tokens_dropped
+        assert stats.tokens_stored == stream._state.memory.store.stats().tokens
+        assert not stream.recall("what was there?", between=(4.0, 8.0)), "that was dropped"
+        assert stream.recall("what was there?", between=(100.0, 105.0))
+
+
 def test_refusals_are_clear(agent: Agent, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     with pytest.raises(StoreError, match="holds no memory"):

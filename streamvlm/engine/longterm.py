@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -130,6 +131,8 @@ class LongTermMemory:
         self._spiller = Spiller(self.store, device=model.device, on_stored=self._stored)
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="streamvlm-recall")
         self._refused = 0  # tokens that `keep` could not take
+        self._outgrown = 0  # tokens dropped for the quota
+        self._outgrown_before = self._dropped_for_quota()
         self._had_blocks = any(True for _ in self.store.blocks())
 
     @property
@@ -140,8 +143,8 @@ class LongTermMemory:
 
     @property
     def lost_tokens(self) -> int:
-        """Tokens that `keep` took and that could not be written after all."""
-        return self._spiller.stats.dropped_tokens - self._refused
+        """Tokens that `keep` took and that are not there: never written after all, or dropped for the quota since."""
+        return self._spiller.stats.dropped_tokens - self._refused + self._outgrown
 
     @property
     def last_moment(self) -> float:
@@ -160,6 +163,17 @@ class LongTermMemory:
             assert isinstance(vectors, Tensor)
             self._index.add(entry.id, STREAM, entry.start, entry.stop, vectors.float().cpu())
         self._index.sync()
+        self._follow_quota()
+
+    def _follow_quota(self) -> None:
+        """What the store has dropped for its quota leaves the index too; runs on the spiller's thread."""
+        outgrown = self._dropped_for_quota() - self._outgrown_before
+        if outgrown > self._outgrown:
+            self._outgrown = outgrown
+            self._index.remove(STREAM, self._index.blocks(STREAM) - {e.id for e in self.store.blocks()})
+
+    def _dropped_for_quota(self) -> int:
+        return int(self.store.catalogue.meta("dropped_tokens") or 0)
 
     def search(self, search: Search) -> Future[Recalled]:
         """Look a question up on another thread; the engine is woken when it is done."""
@@ -182,7 +196,9 @@ class LongTermMemory:
         return Recalled(tuple(blocks), tuple(Moment(c.start, c.stop, c.score) for c in chosen.candidates))
 
     def _cost(self, block_id: int) -> tuple[int, int]:
-        entry = self.store.entries([block_id])[0]
+        entry = self.store.catalogue.find([block_id]).get(block_id)
+        if entry is None:  # dropped for the quota a moment ago: fits no budget
+            return sys.maxsize, sys.maxsize
         return entry.tokens, entry.extent
 
     def stop(self) -> None:
