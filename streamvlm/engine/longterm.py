@@ -133,7 +133,7 @@ class LongTermMemory:
         self._refused = 0  # tokens that `keep` could not take
         self._outgrown = 0  # tokens dropped for the quota
         self._outgrown_before = self._dropped_for_quota()
-        self._had_blocks = any(True for _ in self.store.blocks())
+        self._had_blocks = self.store.catalogue.totals().blocks > 0
 
     @property
     def empty(self) -> bool:
@@ -149,7 +149,7 @@ class LongTermMemory:
     @property
     def last_moment(self) -> float:
         """Seconds up to which the stored stream reaches; 0 when empty."""
-        return max((e.stop for e in self.store.blocks()), default=0.0)
+        return self.store.catalogue.totals().stop
 
     def keep(self, block: KVBlock) -> bool:
         """Take what leaves the window. Never blocks; False if it had to be dropped."""
