@@ -157,9 +157,12 @@ class Window:
         rows are placed.
 
         Raises:
-            BudgetError: there are too few free slots; close the reader.
+            BudgetError: there are too few free slots; nothing has changed.
         """
         head, cache = self._heads[reader], self.cache
+        needed = sum(map(len, blocks)) + sum(map(len, head.slots))
+        if needed > cache.free:
+            raise BudgetError(f"{needed} slots wanted to recall {len(blocks)} blocks, {cache.free} free")
         seen = self._snapshot(reader)
         rest = seen.clone()
         for slots in head.slots:

@@ -10,7 +10,6 @@ from typing import Any, Self
 from streamvlm.closing import Closing
 from streamvlm.engine.engine import Engine, Schedule
 from streamvlm.engine.longterm import LongTermMemory
-from streamvlm.errors import StoreError
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
@@ -81,7 +80,7 @@ class Agent(Closing):
             source = open_source(source, fps=config.fps, realtime=config.realtime)
         try:
             memory = self._memory(config, resume=False)
-        except StoreError:
+        except BaseException:
             close = getattr(source, "close", None)
             if close is not None:
                 close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,32 @@ def test_a_quota_drops_the_oldest_and_what_is_left_is_still_found(agent: Agent, 
         assert stats.tokens_stored == stream._state.memory.store.stats().tokens
         assert not stream.recall("what was there?", between=(4.0, 8.0)), "that was dropped"
         assert stream.recall("what was there?", between=(100.0, 105.0))
+
+
+def test_a_store_can_be_searched_by_another_method_later(agent: Agent, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    with agent.watch(frames(30), store=str(folder)) as stream:
+        stream.wait(LONG)
+    for method in ("pages", "mean_key"):
+        with agent.resume(folder, retrieve_method=method) as past:
+            assert past.recall("anything", between=(2.0, 5.0))
+
+
+def test_a_broken_search_costs_the_memory_and_not_the_answer(
+    agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with agent.watch(frames(30), store=str(tmp_path / "m")) as stream:
+        stream.wait(LONG)
+        memory = stream._state.memory
+        assert memory is not None
+
+        def broken(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(memory.store.catalogue, "find", broken)
+        answer = stream.ask("what was there?", between=(2.0, 5.0))
+        answer.text(LONG)
+        assert answer.status in ("complete", "truncated") and not answer.recalled
 
 
 def test_refusals_are_clear(agent: Agent, tmp_path: Path) -> None:

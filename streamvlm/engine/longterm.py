@@ -19,7 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from streamvlm.errors import StoreError, StreamVLMError
+from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import Entry
 from streamvlm.memory.fingerprint import Fingerprint
@@ -123,11 +123,17 @@ class LongTermMemory:
         represented = method(config.retrieve_method)
         width = represented.width(spec.kv_heads, spec.head_dim)
         label = f"{represented} {fingerprint.digest}"
-        self._index = Index(folder / "index", layers=spec.layers, width=width, label=label)
-        self._retriever = KeyRetriever(self._index, represented, kv_heads=spec.kv_heads)
-        if resume:
-            added, removed = self._retriever.catch_up(STREAM, (e.id for e in self.store.blocks()), self.store.get)
-            logger.info("resumed %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
+        try:
+            # An index for each method: another one can be tried on a store that is there already.
+            place = folder / f"index-{config.retrieve_method}"
+            self._index = Index(place, layers=spec.layers, width=width, label=label)
+            self._retriever = KeyRetriever(self._index, represented, kv_heads=spec.kv_heads)
+            if resume:
+                added, removed = self._retriever.catch_up(STREAM, (e.id for e in self.store.blocks()), self.store.get)
+                logger.info("resumed %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
+        except BaseException:
+            self.store.close()  # nobody else could open it while we hold its lock
+            raise
         self._spiller = Spiller(self.store, device=model.device, on_stored=self._stored)
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="streamvlm-recall")
         self._refused = 0  # tokens that `keep` could not take
@@ -219,6 +225,6 @@ def outcome(future: Future[Recalled]) -> Recalled:
     """What a finished search found; a search that failed found nothing, which is logged."""
     try:
         return future.result(timeout=0)
-    except (StreamVLMError, OSError, ValueError) as error:
-        logger.warning("nothing could be recalled: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever ails a disk or a database, every stream must go on
+        logger.warning("nothing could be recalled: %r", error)
         return Recalled()

@@ -5,11 +5,15 @@ snapshot -> the question's rows are read once (probe) -> search on another threa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from streamvlm.engine.longterm import Search, outcome
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
+from streamvlm.errors import BudgetError
+
+logger = logging.getLogger(__name__)
 
 
 def readers_with_rows(stream: StreamState) -> list[Reader]:
@@ -41,6 +45,10 @@ def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
     recalled, alone = outcome(reader.lookup.found), reader.lookup.between is not None
     reader.lookup = None
-    reader.answer.remember(recalled.moments)
     if recalled.blocks and reader.writes:
-        stream.window.recall(reader.handle, recalled.blocks, alone=alone)
+        try:
+            stream.window.recall(reader.handle, recalled.blocks, alone=alone)
+        except BudgetError as error:  # it answers from its window, and its evidence says so
+            logger.warning("nothing could be recalled: %s", error)
+            return
+    reader.answer.remember(recalled.moments)
