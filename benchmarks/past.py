@@ -22,7 +22,7 @@ from typing import Any
 from streamvlm import Agent, Answer, SamplingConfig, Stream, load_model
 from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
-from streamvlm.benchmarks.present import LONGEST, Reply, World, make_worlds, score
+from streamvlm.benchmarks.present import LONGEST, Reply, World, add_world_options, make_worlds, score
 from streamvlm.world.questions import TimedQuestion
 
 REACH = 1.0  # seconds before its moment that a question about the past names
@@ -103,10 +103,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--questions", type=positive, default=300, help="per evaluation seed, before those still visible"
     )
-    parser.add_argument("--seeds", type=positive, default=3, help="evaluation seeds, each with worlds of its own")
-    parser.add_argument("--per-world", type=positive, default=50, help="questions asked of one video")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of one video")
-    parser.add_argument("--fps", type=float, default=2.0, help="frames the model sees per second")
+    add_world_options(parser)
     return parser.parse_args(argv)
 
 

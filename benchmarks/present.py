@@ -205,15 +205,20 @@ def baselines(agent: Agent, worlds: Sequence[World], arguments: argparse.Namespa
     return found
 
 
+def add_world_options(parser: argparse.ArgumentParser) -> None:
+    """What `make_worlds` reads, but for the number of questions."""
+    parser.add_argument("--seeds", type=positive, default=3, help="evaluation seeds, each with worlds of its own")
+    parser.add_argument("--per-world", type=positive, default=50, help="questions asked of one video")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of one video")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames the model sees per second")
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = make_parser("Accuracy on questions about the present, on worlds never trained on.")
     parser.add_argument("--questions", type=positive, default=500, help="per evaluation seed")
-    parser.add_argument("--seeds", type=positive, default=3, help="evaluation seeds, each with worlds of its own")
     parser.add_argument("--baseline-questions", type=positive, default=150, help="per evaluation seed, for baselines")
-    parser.add_argument("--per-world", type=positive, default=50, help="questions asked of one video")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of one video")
-    parser.add_argument("--fps", type=float, default=2.0, help="frames the model sees per second")
+    add_world_options(parser)
     return parser.parse_args(argv)
 
 

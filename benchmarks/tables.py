@@ -67,17 +67,22 @@ def origin(report: dict[str, Any], name: str) -> str:
 def present(report: dict[str, Any]) -> str:
     """Accuracy by task and by who answers."""
     found = {key: report["policies"][key] for key in ANSWERERS if key in report["policies"]}
-    tasks = list(report["policies"]["sink_window"]["tasks"])
-    rows = [[task, *(_share(f["tasks"][task]) for f in found.values())] for task in tasks]
-    rows.append(["**all**", *(f"**{_share(f['overall'])}**" for f in found.values())])
-    rows.append(["mean ± sd over seeds", *(_spread(f["overall"]) for f in found.values())])
     text = (
         f"`{report['model']}`: {report['questions']} questions for each of {report['seeds']} seeds, on "
         f"{len(report['world_seeds'])} rendered videos of {report['seconds']:g} s seen at {report['fps']:g} frames/s; "
         f"the columns after the first share a part of the questions, on which StreamVLM has "
         f"{_share(report['policies']['sink_window']['on_baseline_questions'])}.\n\n"
     )
-    return text + table(["task", *(ANSWERERS[key] for key in found)], rows)
+    return text + by_task({ANSWERERS[key]: one for key, one in found.items()})
+
+
+def by_task(columns: dict[str, Any]) -> str:
+    """Accuracy per task and overall, a column for each of `columns`."""
+    scores = list(columns.values())
+    rows = [[task, *(_share(one["tasks"][task]) for one in scores)] for task in scores[0]["tasks"]]
+    rows.append(["**all**", *(f"**{_share(one['overall'])}**" for one in scores)])
+    rows.append(["mean ± sd over seeds", *(_spread(one["overall"]) for one in scores)])
+    return table(["task", *columns], rows)
 
 
 def _share(share: dict[str, Any]) -> str:
@@ -121,17 +126,13 @@ def flatness(report: dict[str, Any]) -> str:
 def past(report: dict[str, Any]) -> str:
     """Accuracy about what has left the window, by task and by way of asking."""
     ways = {key: report["ways"][key] for key in WAYS}
-    tasks = list(ways["live"]["tasks"])
-    rows = [[task, *(_share(way["tasks"][task]) for way in ways.values())] for task in tasks]
-    rows.append(["**all**", *(f"**{_share(way['overall'])}**" for way in ways.values())])
-    rows.append(["mean ± sd over seeds", *(_spread(way["overall"]) for way in ways.values())])
     text = (
         f"`{report['model']}`: the questions of {report['seeds']} seeds whose moment lies more than the window of "
         f"{report['window_seconds']:g} s before the end of a video of {report['seconds']:g} s. Asked about the past, "
         f"they name their last {report['reach_seconds']:g} s; what was brought back held the needed frame for "
         f"{_share(report['found'])}.\n\n"
     )
-    return text + table(["task", *(WAYS[key] for key in ways)], rows)
+    return text + by_task({WAYS[key]: way for key, way in ways.items()})
 
 
 def concurrency(report: dict[str, Any]) -> str:
