@@ -97,6 +97,11 @@ class Window:
                 merged.append((entry.start, entry.stop))
         return merged
 
+    @property
+    def frame_times(self) -> list[float]:
+        """Stream time, in seconds, at which each vision entry of the window starts."""
+        return [e.start for e in self.entries if e.stop > e.start]
+
     def slots_needed(self, segments: Sequence[Segment]) -> int:
         """Free slots `advance(segments)` may take: the new rows and new versions of whatever moves."""
         again = len(self) if self.policy.recompute else sum(len(e) for e in self.entries if e.movable)

@@ -241,3 +241,17 @@ def time_spans(question: str, now: float) -> tuple[TimeSpan, ...]:
         ends = [m.span() for m, _ in found]
         spans = [(min(ends)[0], max(ends)[1], (after[0][1][0], before[0][1][1]))]
     return tuple(TimeSpan(*_clip(span, now), question[a:b], question) for a, b, span in spans)
+
+
+def named_moment(question: str, now: float) -> float | None:
+    """The one point in time that `question`, asked at `now` seconds, is about ("at 2:10", "an hour ago").
+
+    None where it names none, several, or a stretch.
+    """
+    found = _found(question.translate(_PLAIN), now)
+    if len(found) != 1 or "a" not in found[0][0].groupdict() or "side" in found[0][0].groupdict():
+        return None
+    match = found[0][0]
+    if {"b", "how", "n"} & match.groupdict().keys() or re.match(r"minute|hour", match["a"], re.I):
+        return None
+    return min(max(0.0, _point(match["a"], now).time), now)

@@ -19,6 +19,11 @@ def note_request(start: float) -> str:
     return f"Note what happened since <{start:.1f} seconds>."
 
 
+def at_moment(start: float, question: str) -> str:
+    """A question about an earlier moment as `tiny` learns it; `start` is the time of a frame that it saw, in seconds."""
+    return f"<{start:.1f} seconds> {question}"
+
+
 def with_notes(notes: Iterable[tuple[float, str]], question: str) -> str:
     """A question with what was noted earlier, (seconds, text) each, oldest first, written before it."""
     lines = [f"<{time:.1f} seconds> {text}" for time, text in notes]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.longterm import Recalled
+from streamvlm.engine.moments import told
 from streamvlm.memory.slots import Rows
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
@@ -45,6 +46,7 @@ class Reader:
     prefilled: int = 0  # rows of the prompt already in the cache
     writes: bool = True  # False: only what is recalled is wanted
     lookup: Lookup | None = None  # None once it is over, or where nothing is stored
+    moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
 
     @property
     def samples(self) -> bool:
@@ -96,11 +98,17 @@ class Reader:
 
 
 def make_reader(
-    model: VisionLanguageModel, window: Window, answer: Answer, sampling: SamplingConfig, room: int
+    model: VisionLanguageModel,
+    window: Window,
+    answer: Answer,
+    sampling: SamplingConfig,
+    room: int,
+    moment: float | None = None,
 ) -> Reader:
     """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned."""
-    ids = model.question_layout(answer.question).ids.tolist()
-    prompt = model.question_segment(answer.question, answer.asked_at or 0.0)
+    text = told(model, answer.question, moment, window.frame_times)
+    ids = model.question_layout(text).ids.tolist()
+    prompt = model.question_segment(text, answer.asked_at or 0.0)
     limit = min(sampling.max_new_tokens or room, room)
     sampler = Sampler(sampling, ids, model.eos_tokens)
-    return Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop)
+    return Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop, moment=moment)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from streamvlm.engine.longterm import Search, outcome
+from streamvlm.engine.moments import told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError
@@ -51,4 +52,9 @@ def _give(stream: StreamState, reader: Reader) -> None:
         except BudgetError as error:  # it answers from its window, and its evidence says so
             logger.warning("nothing could be recalled: %s", error)
             return
+        if reader.moment is not None:
+            frames = [block.start for block in recalled.blocks]
+            seen = [] if alone else stream.window.frame_times
+            text = told(stream.model, reader.answer.question, reader.moment, [*frames, *seen])
+            reader.prompt = stream.model.question_segment(text, reader.answer.asked_at or 0.0)
     reader.answer.remember(recalled.moments)

@@ -26,6 +26,7 @@ from streamvlm.engine.events import (
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.questions import Perception, Question
+from streamvlm.engine.moments import moment_of
 from streamvlm.engine.reader import Lookup, Reader, make_reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
@@ -88,9 +89,9 @@ class StreamState:
                 self._fork(question, self.window)
 
     def _fork(self, question: Question, window: Window) -> None:
-        room = self.config.max_answer_tokens
+        room, moment = self.config.max_answer_tokens, moment_of(question.answer.question, question.between, self.now)
         try:
-            reader = make_reader(self.model, window, question.answer, question.sampling, room)
+            reader = make_reader(self.model, window, question.answer, question.sampling, room, moment)
         except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
             self.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
             return

@@ -172,6 +172,10 @@ class VisionLanguageModel(ABC):
             before, clean = clean, self._special_tokens.sub("", clean)
         return self.text_layout(self.chat.question_prefix + clean.strip() + self.chat.question_suffix)
 
+    def time_words(self, pts: float) -> str:
+        """The text that tells a frame's time before it (`pts` seconds); empty where only the order of frames does."""
+        return ""
+
     @abstractmethod
     def frame_layout(self, grid: tuple[int, int], pts: float) -> Layout:
         """One temporal patch with its delimiters; `grid` is its tokens (rows, columns), `pts` seconds."""

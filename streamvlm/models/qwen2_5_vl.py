@@ -15,6 +15,9 @@ class Qwen25VL(QwenVLModel):
 
     family = "qwen2_5_vl"
 
+    def time_words(self, pts: float) -> str:
+        return f"Time={pts:.1f}s"
+
     def frame_layout(self, grid: tuple[int, int], pts: float) -> Layout:
-        before = self.tokenize(f"Time={pts:.1f}s<|vision_start|>")
+        before = self.tokenize(f"{self.time_words(pts)}<|vision_start|>")
         return delimited_frame(before, grid, self.tokenize("<|vision_end|>"), self.video_token)

@@ -75,8 +75,11 @@ class Qwen3VL(QwenVLModel):
     def deepstack_layers(self) -> int:
         return len(self.module.config.vision_config.deepstack_visual_indexes)
 
+    def time_words(self, pts: float) -> str:
+        return f"<{pts:.1f} seconds>"
+
     def frame_layout(self, grid: tuple[int, int], pts: float) -> Layout:
-        before = self.tokenize(f"<{pts:.1f} seconds><|vision_start|>")
+        before = self.tokenize(f"{self.time_words(pts)}<|vision_start|>")
         return delimited_frame(before, grid, self.tokenize("<|vision_end|>"), self.video_token)
 
     def deepstack_arguments(self, batch: LanguageInput) -> dict[str, Any]:
