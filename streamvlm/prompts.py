@@ -20,7 +20,10 @@ def note_request(start: float) -> str:
 
 
 def at_moment(start: float, question: str) -> str:
-    """A question about an earlier moment as `tiny` learns it; `start` is the time of a frame that it saw, in seconds."""
+    """A question about an earlier moment, `start` being the time of a frame that was seen (seconds).
+
+    However the moment was named, the model finds it by the words that stand before that frame.
+    """
     return f"<{start:.1f} seconds> {question}"
 
 

@@ -24,9 +24,9 @@ from streamvlm.engine.events import (
     StreamStats,
 )
 from streamvlm.engine.longterm import LongTermMemory
+from streamvlm.engine.moments import moment_of
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.questions import Perception, Question
-from streamvlm.engine.moments import moment_of
 from streamvlm.engine.reader import Lookup, Reader, make_reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
