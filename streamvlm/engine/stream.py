@@ -24,7 +24,6 @@ from streamvlm.engine.events import (
     StreamStats,
 )
 from streamvlm.engine.longterm import LongTermMemory
-from streamvlm.engine.moments import moment_of
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.questions import Perception, Question
 from streamvlm.engine.reader import Lookup, Reader, make_reader
@@ -89,9 +88,9 @@ class StreamState:
                 self._fork(question, self.window)
 
     def _fork(self, question: Question, window: Window) -> None:
-        room, moment = self.config.max_answer_tokens, moment_of(question.answer.question, question.between, self.now)
+        room = self.config.max_answer_tokens
         try:
-            reader = make_reader(self.model, window, question.answer, question.sampling, room, moment)
+            reader = make_reader(self.model, window, question.answer, question.sampling, room)
         except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
             self.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
             return
