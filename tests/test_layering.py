@@ -31,6 +31,7 @@ ALLOWED = {
         "streamvlm.version",
         "streamvlm.world",
         "streamvlm.train",
+        "streamvlm.benchmarks",
     ),
 }
 OUTER = ("streamvlm.cli", "streamvlm.demo", "streamvlm.benchmarks")

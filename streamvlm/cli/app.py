@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamvlm.cli import memory, world
+from streamvlm.cli import bench, memory, world
 from streamvlm.cli.train import train
 from streamvlm.cli.watch import watch
 from streamvlm.version import __version__
@@ -21,6 +21,7 @@ app.command()(watch)
 app.command()(train)
 app.add_typer(world.app, name="world")
 app.add_typer(memory.app, name="memory")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

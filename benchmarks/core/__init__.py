@@ -1,0 +1,1 @@
+"""What every video benchmark shares: samples, replay, results on disk, scores, comparison, reports."""

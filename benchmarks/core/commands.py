@@ -1,0 +1,144 @@
+"""What the subcommands of `streamvlm bench` do, without a command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamvlm import Agent, load_model
+from streamvlm.benchmarks.core import journal, stamp
+from streamvlm.benchmarks.core.benchmark import Benchmark
+from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
+from streamvlm.benchmarks.core.players import Heard, Setting, silence
+from streamvlm.benchmarks.core.protocol import Protocol
+from streamvlm.benchmarks.core.records import Result, Sample
+from streamvlm.benchmarks.core.runner import Work, run, select
+from streamvlm.benchmarks.core.scores import Scores
+from streamvlm.benchmarks.core.usage import usage
+from streamvlm.config import Config
+
+BASELINES = ("constant", "blind")
+ROOM = 4096  # tokens of a question: some carry their history
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """A run as somebody wants it."""
+
+    protocol: str = "official"
+    annotations: Path | None = None
+    videos: Path | None = None
+    out: Path = Path("runs/bench")
+    limit: int | None = None
+    shard: Shard = WHOLE
+    retry: bool = False  # forget failed samples of an earlier start and try them again
+    overrides: tuple[tuple[str, Any], ...] = ()  # fields of the protocol
+
+
+def choose(benchmark: Benchmark, options: RunOptions) -> Protocol:
+    """The protocol of that name, with what was overridden; then it has another name.
+
+    Raises:
+        ValueError: there is none of that name, or a value is not allowed.
+    """
+    found = benchmark.protocols()
+    if options.protocol not in found:
+        raise ValueError(f"{benchmark.name} has no protocol {options.protocol!r}; it has {', '.join(found)}")
+    changes = dict(options.overrides)
+    if not changes:
+        return found[options.protocol]
+    name = "+".join([options.protocol, *(f"{k}={v}" for k, v in changes.items())])
+    return replace(found[options.protocol], name=name, **changes)
+
+
+def run_benchmark(benchmark: Benchmark, options: RunOptions, config: Config, heard: Heard = silence) -> None:
+    """Run a shard, or go on with it.
+
+    Raises:
+        ValueError: wrong options, or the folder holds another run.
+    """
+    protocol = choose(benchmark, options)
+    if benchmark.needs_files and options.videos is None and protocol.replay in ("clip", "stream"):
+        raise ValueError(f"{benchmark.name} needs the folder of its videos (--videos): {benchmark.home}")
+    samples = load(benchmark, options.annotations, options.limit)
+    with _agent(protocol, config) as agent:
+        found = stamp.stamp(benchmark, samples, protocol, config, options.annotations, agent)
+        kept = Journal(options.out, options.shard, stamp.start(found, options.shard))
+        if options.retry:
+            kept.forget_failed()
+        work = Work(benchmark, samples, options.videos, options.shard)
+        run(work, Setting(protocol, agent, heard, benchmark.constant), kept)
+
+
+def summary(benchmark: Benchmark, annotations: Path | None, out: Path) -> dict[str, Any]:
+    """Scores and costs of a run's folder, all its shards together, as JSON."""
+    found = journal.load(out)
+    scores = score(benchmark, annotations, out)
+    return {**scores.to_json(), "protocol": found.stamp["protocol"], "usage": usage(found)}
+
+
+def load(benchmark: Benchmark, annotations: Path | None, limit: int | None = None) -> list[Sample]:
+    """The samples that are asked.
+
+    Raises:
+        ValueError: there are no annotations, or they are not in the benchmark's schema.
+    """
+    if annotations is None and benchmark.needs_files:
+        raise ValueError(f"{benchmark.name} needs its annotations (--data): {benchmark.home}")
+    return select(benchmark.load(annotations or Path()), limit)
+
+
+def answers(benchmark: Benchmark, samples: Sequence[Sample], source: Path | str) -> dict[str, Result]:
+    """Results by id: of a run's folder, of a file of results, of a file in the benchmark's format, or a baseline's.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(source, str):
+        if source not in BASELINES:
+            raise ValueError(f"there is no baseline {source!r} without a model; there are {', '.join(BASELINES)}")
+        return {s.id: getattr(benchmark, source)(s) for s in samples}
+    if source.is_dir():
+        return journal.load(source).results
+    if source.suffix == ".jsonl":
+        lines = source.read_text(encoding="utf-8").split("\n")
+        return {r.id: r for r in (Result.parse(line) for line in lines if line)}
+    return benchmark.read_answers(source, samples)
+
+
+def asked_of(samples: Sequence[Sample], source: Path | str) -> list[Sample]:
+    """The samples that a run was about: all, or the subset it was limited to and the results name."""
+    if isinstance(source, Path) and source.is_dir():
+        count = journal.load(source).stamp["samples"]
+        return select(samples, count if count < len(samples) else None)
+    return list(samples)
+
+
+def score(benchmark: Benchmark, annotations: Path | None, source: Path | str) -> Scores:
+    """Score answers or a baseline."""
+    samples = asked_of(load(benchmark, annotations), source)
+    return benchmark.score(samples, answers(benchmark, samples, source))
+
+
+def export(benchmark: Benchmark, annotations: Path, source: Path, out: Path) -> list[Path]:
+    """Write results in the benchmark's own format."""
+    return benchmark.export(annotations, answers(benchmark, load(benchmark, annotations), source), out)
+
+
+def last_line(found: dict[str, Any]) -> str:
+    """One line of JSON."""
+    return json.dumps(found, allow_nan=False)
+
+
+@contextmanager
+def _agent(protocol: Protocol, config: Config) -> Iterator[Agent | None]:
+    if protocol.replay == "constant":
+        yield None
+        return
+    watch = replace(config.watch, max_readers=1, max_question_tokens=max(config.watch.max_question_tokens, ROOM))
+    with Agent(load_model(config.model), watch=watch, sampling=config.sampling) as agent:
+        yield agent

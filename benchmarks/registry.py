@@ -1,0 +1,25 @@
+"""The benchmarks by name; a module is imported when its benchmark is wanted."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from streamvlm.benchmarks.core.benchmark import Benchmark
+
+BENCHMARKS = {
+    "ovobench": ("streamvlm.benchmarks.suites.ovobench", "OvoBench"),
+    "streamingbench": ("streamvlm.benchmarks.suites.streamingbench", "StreamingBench"),
+}
+
+
+def find(name: str) -> Benchmark:
+    """A benchmark.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    module, attribute = BENCHMARKS[name]
+    found: Benchmark = getattr(import_module(module), attribute)()
+    return found

@@ -1,0 +1,121 @@
+"""`streamvlm bench`: run video benchmarks by their own rules, score, compare and report them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamvlm.cli.flags import given, with_settings
+from streamvlm.config import resolve
+from streamvlm.errors import StreamVLMError
+
+FAILED, USAGE = 1, 2  # exit codes
+TO_PROTOCOL = ("policy", "fps")  # settings that are part of how a benchmark is run
+app = typer.Typer(help="Video benchmarks by their own rules.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A benchmark; see `streamvlm bench list`.")]
+Data = Annotated[Path | None, typer.Option("--data", "--annotations", help="Its annotations, a file or a folder.")]
+
+
+@app.callback()
+def bench() -> None:
+    """Video benchmarks by their own rules."""
+
+
+@app.command("list")
+def list_benchmarks() -> None:
+    """What can be run, under which protocols, and where it comes from."""
+    from streamvlm.benchmarks.registry import BENCHMARKS, find
+
+    for name in BENCHMARKS:
+        found = find(name)
+        typer.echo(f"{name:15} {found.title}: {', '.join(found.protocols())}\n{'':15} {found.home}")
+
+
+@app.command()
+@with_settings
+def run(  # noqa: PLR0913 -- a flag each
+    name: Name,
+    data: Data = None,
+    videos: Annotated[Path | None, typer.Option(help="The folder of its videos.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; one that was killed goes on there.")] = None,
+    protocol: Annotated[str, typer.Option(help="official, stream, or a baseline.")] = "official",
+    context: Annotated[float | None, typer.Option(help="Seconds before a question that a clip shows.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames spread over a clip.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Samples in all, spread over the tasks.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: this part of n; videos are dealt out in turn.")] = "1/1",
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed samples of an earlier start again.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
+    **settings: Any,  # noqa: ANN401
+) -> None:
+    """Run a benchmark, or go on with it; the last line is its scores as one JSON object.
+
+    Started by `accelerate launch`, every process takes a shard of its own.
+    """
+    with _told():
+        from streamvlm.benchmarks.core.commands import RunOptions, last_line, run_benchmark, summary
+        from streamvlm.benchmarks.core.journal import Shard
+        from streamvlm.benchmarks.core.processes import own_shard
+        from streamvlm.benchmarks.registry import find
+
+        flags = given(settings)
+        changes = {"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL}
+        with own_shard(Shard.parse(shard)) as (part, first, device):
+            options = RunOptions(
+                protocol=protocol,
+                annotations=data,
+                videos=videos,
+                out=out or Path("runs/bench") / f"{name}-{protocol}",
+                limit=limit,
+                shard=part,
+                retry=retry,
+                overrides=tuple((k, v) for k, v in changes.items() if v is not None),
+            )
+            run_benchmark(find(name), options, resolve({**flags, **device}, os.environ, config))
+        if first:
+            typer.echo(last_line(summary(find(name), data, options.out)))
+
+
+@app.command()
+def score(
+    name: Name,
+    data: Data = None,
+    answers: Annotated[Path | None, typer.Option(help="A run's folder, or a file of answers.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="constant or blind, instead of answers.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Also write the answers in the benchmark's own format.")] = None,
+) -> None:
+    """Score answers, or a baseline that needs no model; prints one JSON object."""
+    with _told():
+        from streamvlm.benchmarks.core import commands
+        from streamvlm.benchmarks.registry import find
+
+        if (answers is None) == (baseline is None):
+            raise ValueError("give either --answers or --baseline")
+        benchmark, source = find(name), answers or baseline or ""
+        found = commands.score(benchmark, data, source).to_json()
+        if export is not None and answers is not None and data is not None:
+            found["exported"] = [str(p) for p in commands.export(benchmark, data, answers, export)]
+        typer.echo(commands.last_line(found))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Progress on stderr; what goes wrong in one line, with the exit code of its kind."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("streamvlm.benchmarks").setLevel(logging.INFO)
+    try:
+        yield
+    except ValueError as error:
+        raise _failure(error, USAGE) from None
+    except StreamVLMError as error:
+        raise _failure(error, FAILED) from None
+
+
+def _failure(error: Exception, code: int) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(code)
