@@ -7,7 +7,8 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class Totals:
 
 
 _COLUMNS = ", ".join(f.name for f in fields(Entry))
+_row = attrgetter(*(f.name for f in fields(Entry)))  # dataclasses.astuple copies deeply
 _INSERT = f"INSERT INTO blocks ({_COLUMNS}) VALUES ({', '.join('?' * len(fields(Entry)))})"
 
 
@@ -141,7 +143,7 @@ class Catalogue:
     def add(self, entries: Iterable[Entry], meta: dict[str, str] | None = None) -> None:
         """Enter blocks and facts, all or none."""
         with self._change() as change:
-            change.executemany(_INSERT, [astuple(entry) for entry in entries])
+            change.executemany(_INSERT, [_row(entry) for entry in entries])
             change.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list((meta or {}).items()))
 
     def remove(self, ids: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,6 +47,7 @@ class LayerLayout:
     nbytes: int  # a multiple of ALIGN
 
     @classmethod
+    @lru_cache(maxsize=64)  # a stream has few lengths of block, and each is wanted for every block
     def of(cls, codec: str, shape: BlockShape, tokens: int) -> LayerLayout:
         """The layout of a block of `tokens` rows."""
         sizes: list[tuple[str, torch.dtype, tuple[int, ...]]]
@@ -108,7 +110,7 @@ def decode(layout: LayerLayout, payload: Tensor) -> tuple[Tensor, Tensor]:
 def check_finite(layout: LayerLayout, payload: Tensor) -> None:
     """Raise ValueError if the encoded block holds a NaN or an infinity."""
     for name, part in layout.views(payload).items():
-        if part.dtype.is_floating_point and not all(x.isfinite() for x in part.aminmax()):
+        if part.dtype.is_floating_point and not all(math.isfinite(x.item()) for x in part.aminmax()):
             raise ValueError(f"the block's {name} hold NaN or infinity")
 
 

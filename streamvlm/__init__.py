@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         StreamEvent,
         StreamStats,
     )
-    from streamvlm.engine.longterm import Moment
+    from streamvlm.engine.evidence import Moment, RecallCost
     from streamvlm.errors import (
         BudgetError,
         CorruptError,
@@ -64,6 +64,7 @@ __all__ = [
     "ModelError",
     "Moment",
     "ReaderCancelled",
+    "RecallCost",
     "SamplingConfig",
     "SourceError",
     "SourceOptions",
@@ -88,7 +89,7 @@ __all__ = [
 _HOME = {
     "streamvlm.agent": ("Agent",),
     "streamvlm.engine.answer": ("Answer",),
-    "streamvlm.engine.longterm": ("Moment",),
+    "streamvlm.engine.evidence": ("Moment", "RecallCost"),
     "streamvlm.engine.events": (
         "AnswerDone",
         "AnswerPiece",

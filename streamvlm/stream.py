@@ -13,7 +13,8 @@ from streamvlm.closing import Closing
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
-from streamvlm.engine.longterm import LongTermMemory, Moment
+from streamvlm.engine.evidence import Moment
+from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import Channel, Signal

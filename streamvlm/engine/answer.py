@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Literal
 
-from streamvlm.engine.longterm import Moment
+from streamvlm.engine.evidence import Moment, RecallCost
 from streamvlm.engine.signal import Signal
 from streamvlm.errors import ReaderCancelled
 
@@ -30,6 +30,7 @@ class Answer:
         self.ttft_s: float | None = None  # wall seconds from its snapshot to its first token
         self.evidence: tuple[tuple[float, float], ...] = ()  # spans [start, stop) of stream it could see
         self.recalled: tuple[Moment, ...] = ()  # what was brought back from memory for it
+        self.recall_cost: RecallCost | None = None  # where the time of that went; None while nothing was looked up
         self.error: Exception | None = None
         self.cancel_requested = False
         self._pieces: list[str] = []
@@ -108,10 +109,10 @@ class Answer:
             self.status = "writing"
             self._started = time.monotonic()
 
-    def remember(self, moments: tuple[Moment, ...]) -> None:
-        """These were brought back from memory before it was written."""
+    def remember(self, moments: tuple[Moment, ...], cost: RecallCost) -> None:
+        """These were brought back from memory before it was written, at that cost."""
         with self._signal.changing():
-            self.recalled = moments
+            self.recalled, self.recall_cost = moments, cost
 
     def write(self, piece: str, tokens: int) -> None:
         """That many tokens more, and the text they completed, which may be empty."""

@@ -8,21 +8,21 @@ looked up simply has no rows in the steps meanwhile.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from streamvlm.engine.evidence import Moment, RecallCost, Recalled, Search
+from streamvlm.engine.identity import fingerprint_of
 from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import Entry
-from streamvlm.memory.fingerprint import Fingerprint
 from streamvlm.memory.log import StoreOptions
 from streamvlm.memory.spill import Spiller
 from streamvlm.memory.store import BlockStore
@@ -30,7 +30,7 @@ from streamvlm.models.base import VisionLanguageModel
 from streamvlm.retrieval.index import Index
 from streamvlm.retrieval.methods import method
 from streamvlm.retrieval.retriever import KeyRetriever
-from streamvlm.retrieval.selection import Budget, TopK, candidates, select
+from streamvlm.retrieval.selection import Budget, Candidate, TopK, candidates, select
 from streamvlm.retrieval.spans import time_spans
 from streamvlm.settings import WatchConfig
 
@@ -39,61 +39,6 @@ logger = logging.getLogger(__name__)
 STREAM = "stream"  # a folder holds one stream
 SEARCHERS = 2  # questions looked up at the same time
 CATCH_UP_SECONDS = 2.0  # how long a search waits for what was evicted just before it
-
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A stored stretch of the stream that a question brought back."""
-
-    start: float  # seconds
-    stop: float
-    score: float  # of the retrieval method; comparable within one answer
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Recalled:
-    """What a search found, in time order."""
-
-    blocks: tuple[KVBlock, ...] = ()
-    moments: tuple[Moment, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Search:
-    """One question to the memory."""
-
-    question: str
-    query: Tensor  # float32 [layers, heads, head_dim], the mean un-rotated query of its rows
-    now: float  # seconds; the snapshot it is asked at
-    window: tuple[Span, ...]  # what attention sees anyway
-    between: Span | None  # asked for by the caller; else the question's own words decide
-
-
-def sampled_hash(model: VisionLanguageModel) -> str:
-    """A hash that changes with the weights: every parameter's name, shape and 64 of its values."""
-    digest = hashlib.sha256()
-    for name, parameter in model.language_model.named_parameters():
-        flat = parameter.detach().flatten()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(flat[:: max(1, len(flat) // 64)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def fingerprint_of(model: VisionLanguageModel, config: WatchConfig) -> Fingerprint:
-    """What stored keys and values of this model depend on."""
-    text = model.module.config.get_text_config().to_dict()
-    prefix = model.prefix_layout().ids.tolist()
-    return Fingerprint(
-        model=model.family,
-        weights=sampled_hash(model),
-        config=hashlib.sha256(json.dumps(text, sort_keys=True, default=str).encode()).hexdigest(),
-        dtype=str(model.dtype),
-        codec=config.store_codec,
-        rope=json.dumps(text.get("rope_parameters"), sort_keys=True, default=str),
-        prompt=hashlib.sha256(json.dumps(prefix).encode()).hexdigest(),
-    )
 
 
 class LongTermMemory:
@@ -168,8 +113,7 @@ class LongTermMemory:
         for entry, vectors in entries:
             assert isinstance(vectors, Tensor)
             self._index.add(entry.id, STREAM, entry.start, entry.stop, vectors.float().cpu())
-        self._index.sync()
-        self._follow_quota()
+        self._follow_quota()  # the index is not synced here: what a power cut takes of it is made again on opening
 
     def _follow_quota(self) -> None:
         """What the store has dropped for its quota leaves the index too; runs on the spiller's thread."""
@@ -188,18 +132,24 @@ class LongTermMemory:
         return future
 
     def _search(self, search: Search) -> Recalled:
+        begun = time.monotonic()
         self._spiller.drain(CATCH_UP_SECONDS)
+        on_disk = time.monotonic()
+        chosen = self._choose(search)
+        selected = time.monotonic()
+        blocks = self.store.read([c.block for c in chosen]) if chosen else []
+        cost = RecallCost(wait=on_disk - begun, select=selected - on_disk, read=time.monotonic() - selected)
+        return Recalled(tuple(blocks), tuple(Moment(c.start, c.stop, c.score) for c in chosen), cost)
+
+    def _choose(self, search: Search) -> tuple[Candidate, ...]:
+        """The blocks to bring back, in time order."""
         spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
         k = self._config.retrieve_blocks
         hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None)
         found = candidates(hits, self._cost) if len(hits) else []
         found = [c for c in found if c.stop <= search.now + 1e-6]
         budget = Budget(tokens=self._config.retrieve_tokens)
-        chosen = select(found, TopK(k), budget=budget, window=search.window)
-        if not chosen.candidates:
-            return Recalled()
-        blocks = self.store.read([c.block for c in chosen.candidates])
-        return Recalled(tuple(blocks), tuple(Moment(c.start, c.stop, c.score) for c in chosen.candidates))
+        return select(found, TopK(k), budget=budget, window=search.window).candidates
 
     def _cost(self, block_id: int) -> tuple[int, int]:
         entry = self.store.catalogue.find([block_id]).get(block_id)

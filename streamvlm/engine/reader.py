@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
-from streamvlm.engine.longterm import Recalled
+from streamvlm.engine.evidence import Recalled
 from streamvlm.engine.moments import told
 from streamvlm.memory.slots import Rows
 from streamvlm.memory.window import Window
@@ -28,6 +29,8 @@ class Lookup:
     probe: Probe
     between: tuple[float, float] | None
     found: Future[Recalled] | None = None  # None while the question is being read
+    begun: float = field(default_factory=time.monotonic)
+    probed: float = 0.0  # time.monotonic() when the question had been read
 
 
 @dataclass(slots=True, eq=False)

@@ -6,9 +6,12 @@ snapshot -> the question's rows are read once (probe) -> search on another threa
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from streamvlm.engine.longterm import Search, outcome
+from streamvlm.engine.evidence import Search
+from streamvlm.engine.longterm import outcome
 from streamvlm.engine.moments import told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
@@ -39,22 +42,25 @@ def look_up(stream: StreamState, readers: Sequence[Reader]) -> None:
         reader.prefilled = 0
         answer = reader.answer
         search = Search(answer.question, lookup.probe.query, reader.answer.as_of, answer.evidence, lookup.between)
+        lookup.probed = time.monotonic()
         lookup.found = stream.memory.search(search)
 
 
 def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
-    recalled, alone = outcome(reader.lookup.found), reader.lookup.between is not None
-    reader.lookup = None
+    lookup, reader.lookup = reader.lookup, None
+    assert lookup.found is not None
+    recalled, begun = outcome(lookup.found), time.monotonic()
     if recalled.blocks and reader.writes:
         try:
-            stream.window.recall(reader.handle, recalled.blocks, alone=alone)
+            stream.window.recall(reader.handle, recalled.blocks, alone=lookup.between is not None)
         except BudgetError as error:  # it answers from its window, and its evidence says so
             logger.warning("nothing could be recalled: %s", error)
             return
         if reader.moment is not None:
             frames = [block.start for block in recalled.blocks]
-            seen = [] if alone else stream.window.frame_times
+            seen = [] if lookup.between is not None else stream.window.frame_times
             text = told(stream.model, reader.answer.question, reader.moment, [*frames, *seen])
             reader.prompt = stream.model.question_segment(text, reader.answer.asked_at or 0.0)
-    reader.answer.remember(recalled.moments)
+    cost = replace(recalled.cost, probe=lookup.probed - lookup.begun, place=time.monotonic() - begun)
+    reader.answer.remember(recalled.moments, cost)
