@@ -4,6 +4,7 @@ StreamVLMError
 ├── SourceError      a video cannot be opened or read; names the source and the cause
 ├── ModelError       a checkpoint cannot be loaded, or its architecture is not supported
 ├── BudgetError      a request does not fit the memory the stream was given
+├── TrainingError    a training run cannot be resumed, or its data cannot be used; names the file
 ├── StoreError       a memory on disk cannot be opened, read or written; names the path and the cause
 │   ├── FingerprintError  it was written by another model or setting; says what differs
 │   └── CorruptError      what is on disk fails its checksum
@@ -34,6 +35,10 @@ class ModelError(StreamVLMError):
 
 class BudgetError(StreamVLMError):
     """A request needs more memory than the stream was given."""
+
+
+class TrainingError(StreamVLMError):
+    """A training run cannot be resumed, or its data cannot be used."""
 
 
 class StoreError(StreamVLMError):

@@ -6,47 +6,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import MICRO, specs
 
-from streamvlm.train.architecture import Shape, export, load_model, new_model
-from streamvlm.train.clips import Clips, ClipSpec, load_clips
+from streamvlm.train.architecture import export, load_model, new_model
+from streamvlm.train.clips import Clips, load_clips
+from streamvlm.train.curriculum import learning_rate
 from streamvlm.train.episodes import Asked, Episode, Shot, make_episode
 from streamvlm.train.learner import Learner
-from streamvlm.train.loop import Trainer, learning_rate
 from streamvlm.train.packing import PADDING, Packer, visibility
-from streamvlm.train.plan import Plan, Stage, load_plan
+from streamvlm.train.plan import Stage, load_plan
 from streamvlm.train.vocabulary import build_tokenizer
 from streamvlm.world.questions import Question
 from streamvlm.world.scene import COLORS, SHAPES
 
-MICRO = Shape(
-    vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=64, heads=2, kv_heads=1,
-    head_dim=16,
-)  # fmt: skip
 PLAN_FILE = Path(__file__).parents[1] / "streamvlm" / "train" / "tiny.toml"
-
-
-def _specs() -> dict[str, ClipSpec]:
-    return {
-        "cuts": ClipSpec("cuts", 100, 2, 8, 2),
-        "slow": ClipSpec("slow", 200, 2, 12, 4),
-        "validation": ClipSpec("slow", 300, 1, 12, 4),
-    }
-
-
-def _plan(out: Path) -> Plan:
-    scenes = Stage("scenes", 6, 2, (0, 1), (3, 4), 3e-3, warmup=2)
-    streams = Stage("streams", 6, 1, (2, 4), (3, 4), 1e-3, warmup=2, auxiliary=0.0)
-    return Plan((scenes, streams), **_specs(), out=out, threads=1, bfloat16=False, shape=MICRO)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Clips:
-    return load_clips(_specs()["slow"], tmp_path_factory.mktemp("cache"))
+    return load_clips(specs()["slow"], tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
-    return Learner(new_model(MICRO, 0, tmp_path_factory.mktemp("model")), bfloat16=False).eval()
+    return Learner(new_model(MICRO, 0, tmp_path_factory.mktemp("model"))).eval()
 
 
 def _episode(*questions: tuple[int, str], frames: int = 4) -> Episode:
@@ -143,40 +126,6 @@ def test_labels_name_what_tokens_cover(footage: Clips) -> None:
     assert scene is not None
     seen = {(int(c), int(s)) for c, s, *_ in footage.labels[0, 0] if c}
     assert seen == {(list(COLORS).index(t.color) + 1, SHAPES.index(t.shape) + 1) for t in scene.things}
-
-
-def test_loss_falls_and_a_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = Trainer(_plan(tmp_path / "whole"))
-    batch, clips = whole._batch(whole.plan.stages[0])
-    before = whole._losses(batch, clips, frozen=False)
-    whole.run()
-    after = whole._losses(batch, clips, frozen=False)
-    assert after.answer < before.answer and after.naming < before.naming
-
-    for stop in (4, 9):
-        part = Trainer(_plan(tmp_path / "parts"))
-        part.resume()
-        part.run(until=stop)
-    rest = Trainer(_plan(tmp_path / "parts"))
-    rest.resume()
-    assert rest.step == 9
-    rest.run()
-    for name, weight in whole.learner.state_dict().items():
-        assert torch.equal(weight, rest.learner.state_dict()[name]), name
-
-    loaded = load_model(tmp_path / "parts" / "model")
-    for name, weight in whole.model.module.state_dict().items():
-        assert torch.equal(weight, loaded.module.state_dict()[name]), name
-
-
-def test_frozen_stages_leave_the_vision_tower_alone(tmp_path: Path) -> None:
-    trainer = Trainer(_plan(tmp_path / "run"))
-    trainer.run(until=6)
-    tower = {k: v.clone() for k, v in trainer.model.module.model.visual.state_dict().items()}
-    text = trainer.model.embedding.weight.clone()
-    trainer.run()
-    assert all(torch.equal(v, tower[k]) for k, v in trainer.model.module.model.visual.state_dict().items())
-    assert not torch.equal(trainer.model.embedding.weight, text)
 
 
 def test_learning_rate_warms_up_and_cools_down() -> None:

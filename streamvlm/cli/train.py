@@ -1,32 +1,40 @@
-"""`streamvlm train`: train the embedded model from a plan."""
+"""`streamvlm train`: run a training plan."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamvlm.errors import StreamVLMError
+
 TINY = Path(__file__).parents[1] / "train" / "tiny.toml"
 
 
 def train(
-    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A TOML plan.")] = TINY,
-    restart: Annotated[bool, typer.Option(help="Ignore the run's checkpoint and start over.")] = False,
+    config: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A TOML plan; without one, the embedded model's.")
+    ] = TINY,
+    restart: Annotated[bool, typer.Option(help="Forget what the run did before and start over.")] = False,
 ) -> None:
-    """Train, resuming where a stopped run left off; the model lands in the plan's `out`/model."""
-    import logging
-    import shutil
+    """Train, resuming where a stopped run left off.
 
-    from streamvlm.train.loop import Trainer, summary
-    from streamvlm.train.plan import load_plan
+    The plan's `out` folder receives checkpoint.pt, metrics.jsonl, curves.svg and, at the end, model/, which --model
+    accepts. Several processes: accelerate launch -m streamvlm.cli train CONFIG.
+    """
+    from streamvlm.train.start import open_trainer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    plan = load_plan(config)
-    if restart:
-        shutil.rmtree(plan.out / "model", ignore_errors=True)  # with its tokenizer
-    trainer = Trainer(plan)
-    if not restart:
-        trainer.resume()
-    trainer.run()
-    typer.echo(f"{plan.out / 'model'}: {summary(trainer.validate(plan.stages[-1]))}")
+    try:
+        trainer = open_trainer(config, restart=restart)
+        trainer.run()
+    except (ValueError, StreamVLMError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues from the checkpoint", err=True)
+        raise typer.Exit(130) from None
+    if trainer.accelerator.is_main_process:
+        typer.echo(f"trained: {trainer.model_folder}")

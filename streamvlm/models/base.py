@@ -167,10 +167,21 @@ class VisionLanguageModel(ABC):
 
         Special tokens are taken out of `question`, so that it cannot forge a turn.
         """
-        before, clean = question, self._special_tokens.sub("", question)
+        return self.text_layout(self.chat.question_prefix + self._plain(question) + self.chat.question_suffix)
+
+    def answer_layout(self, answer: str) -> Layout:
+        """What a reader is trained to write after `question_layout`: the answer and the token that ends it."""
+        text = self.text_layout(self._plain(answer))
+        ids = torch.cat((text.ids, torch.tensor([self.tokenizer.eos_token_id])))
+        steps = torch.arange(len(ids)).unsqueeze(1).expand(-1, 3)
+        return Layout(ids, steps.contiguous(), torch.zeros(len(ids), dtype=torch.bool), len(ids))
+
+    def _plain(self, text: str) -> str:
+        """Text without special tokens and outer blanks."""
+        before, clean = text, self._special_tokens.sub("", text)
         while clean != before:  # what is taken out may leave two halves that make another
             before, clean = clean, self._special_tokens.sub("", clean)
-        return self.text_layout(self.chat.question_prefix + clean.strip() + self.chat.question_suffix)
+        return clean.strip()
 
     def time_words(self, pts: float) -> str:
         """The text that tells a frame's time before it (`pts` seconds); empty where only the order of frames does."""
@@ -187,9 +198,13 @@ class VisionLanguageModel(ABC):
         embeds: Tensor = self.embedding(ids.to(self.device))
         return embeds
 
+    def embed_rows(self, ids: Tensor, visual: Tensor) -> Tensor:
+        """Embeddings [..., hidden] of a layout's rows; those that carry vision (`visual`) are to be filled in."""
+        return self.embed(ids)
+
     def text_segment(self, layout: Layout, kind: Kind = Kind.TEXT, at: float = 0.0) -> Segment:
         """A text layout as rows to prefill; `at` is the stream time it belongs to, in seconds."""
-        embeds = self.embed(layout.ids)
+        embeds = self.embed_rows(layout.ids, layout.visual)
         return Segment(embeds, layout.positions, layout.extent, layout.visual, (), kind, at, at)
 
     def token_segment(self, token: int) -> Segment:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from streamvlm.models.base import Layout, VisionLanguageModel
-from streamvlm.types import Kind, Segment
 
 
 class LlavaOneVision(VisionLanguageModel):
@@ -45,11 +44,10 @@ class LlavaOneVision(VisionLanguageModel):
         visual = torch.zeros(len(text) + 1, dtype=torch.bool)
         return Layout(torch.cat((newline, text.ids)), steps, visual, len(text) + 1)
 
-    def question_segment(self, question: str, at: float) -> Segment:
-        layout = self.question_layout(question)
-        newline = self.module.model.image_newline.unsqueeze(0).to(self.dtype)
-        embeds = torch.cat((newline, self.embed(layout.ids[1:])))
-        return Segment(embeds, layout.positions, layout.extent, layout.visual, (), Kind.TEXT, at, at)
+    def embed_rows(self, ids: Tensor, visual: Tensor) -> Tensor:
+        embeds = self.embed(ids)
+        newline = (ids.to(embeds.device) == self.video_token) & ~visual.to(embeds.device)
+        return torch.where(newline.unsqueeze(-1), self.module.model.image_newline.to(embeds.dtype), embeds)
 
     def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         model, config = self.module.model, self.module.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,19 +10,11 @@ from torch import Tensor, nn
 
 from streamvlm.models.base import LanguageInput
 from streamvlm.models.qwen3_vl import Qwen3VL
-from streamvlm.train.clips import LABEL_SIZES, Clips
+from streamvlm.train.clips import LABEL_SIZES
 from streamvlm.train.packing import PADDING, Batch
 from streamvlm.vision import normalise
 
 Score = dict[str, tuple[int, int]]  # task to (right, asked)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Losses:
-    """What one batch costs."""
-
-    answer: Tensor  # mean cross-entropy of answer tokens
-    naming: Tensor  # of what each vision token covers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,29 +34,39 @@ class Learner(nn.Module):
     Without that head a model this small stays near 74 % on scenes it has not seen; with it, over 99 %.
     """
 
-    def __init__(self, model: Qwen3VL, bfloat16: bool) -> None:
+    def __init__(self, model: Qwen3VL) -> None:
         super().__init__()
         self.model = model
         self.module = model.module
         self.naming = nn.Linear(model.text_spec.hidden, sum(LABEL_SIZES))
-        self._precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
 
-    def losses(self, batch: Batch, seen: Features, labels: Tensor | None) -> Losses:
-        """Both losses; `labels` uint8 [frames, tokens, 4] is what each vision token covers, None without naming."""
-        with self._precision:
-            naming = torch.zeros(()) if labels is None else self._naming_loss(seen.embeds, labels.long())
-            logits, targets = self.answer_logits(batch, seen)
-        return Losses(nn.functional.cross_entropy(logits, targets), naming)
+    def forward(
+        self, batch: Batch, seen: Tensor | Features, labels: Tensor | None, auxiliary: float
+    ) -> dict[str, Tensor]:
+        """The losses of a batch.
+
+        Args:
+            seen: uint8 [frames, 3, side, side] in the order of `batch.where`, or what `see` gave for them.
+            labels: uint8 [frames, tokens, 4] what each vision token covers; None without naming.
+            auxiliary: weight of the naming loss.
+        """
+        features = self.see(seen) if isinstance(seen, Tensor) else seen
+        logits, targets = self.answer_logits(batch, features)
+        # Not the mean, which is nan for a batch without a question.
+        answer = nn.functional.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
+        if labels is None:
+            return {"loss": answer, "answer": answer}
+        naming = self._naming_loss(features.embeds, labels.long())
+        return {"loss": answer + auxiliary * naming, "answer": answer, "naming": naming}
 
     def see(self, frames: Tensor) -> Features:
         """The vision tower on uint8 [n, 3, side, side]."""
-        with self._precision:
-            return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
+        return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
 
-    def remember(self, frames: Tensor) -> Features:
+    def remember(self, frames: Tensor, device: torch.device) -> Features:
         """What `see` gives for many frames, for stages that leave the vision tower as it is."""
         with torch.no_grad():
-            parts = [self.see(chunk) for chunk in torch.split(frames, 256)]
+            parts = [self.see(chunk.to(device)) for chunk in torch.split(frames, 256)]
         deepstack = zip(*(part.deepstack for part in parts), strict=True)
         return Features(torch.cat([p.embeds for p in parts]), tuple(torch.cat(layer) for layer in deepstack))
 
@@ -87,18 +88,16 @@ class Learner(nn.Module):
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def accuracy(self, batches: Iterable[Batch], clips: Clips) -> Score:
+    def accuracy(self, batch: Batch, frames: Tensor) -> Score:
         """(right, asked) per task: every token of the answer is the model's first choice, as greedy decoding."""
         score: Score = defaultdict(lambda: (0, 0))
-        for batch in batches:
-            seen = self.see(clips.frames[batch.where])
-            with self._precision:
-                logits, targets = self.answer_logits(batch, seen)
-            wrong = torch.zeros(batch.targets.shape, dtype=torch.bool)
-            wrong[batch.targets != PADDING] = logits.argmax(-1) != targets
-            for row, episode in enumerate(batch.episodes):
-                for number, asked in enumerate(episode.asked, start=1):
-                    missed = bool(wrong[row][batch.block[row] == number].any())
-                    right, total = score[asked.question.task]
-                    score[asked.question.task] = (right + (not missed), total + 1)
+        logits, targets = self.answer_logits(batch, self.see(frames))
+        wrong = torch.zeros(batch.targets.shape, dtype=torch.bool)
+        wrong[(batch.targets != PADDING).cpu()] = (logits.argmax(-1) != targets).cpu()
+        blocks = batch.block.cpu()
+        for row, episode in enumerate(batch.episodes):
+            for number, asked in enumerate(episode.asked, start=1):
+                missed = bool(wrong[row][blocks[row] == number].any())
+                right, total = score[asked.question.task]
+                score[asked.question.task] = (right + (not missed), total + 1)
         return dict(score)

@@ -1,164 +1,238 @@
-"""The training loop: stages, checkpoints a killed run resumes from to the step, and the exported model."""
+"""The training loop, on accelerate: one process or many, a CPU or GPUs, resumed to the step after a kill.
+
+What is trained, and on what, is a `Course`. The loop owns the optimiser, the count of steps and the checkpoint. A
+step's batches are a function of the seed and the step alone, and so are the weights: a run that was interrupted
+ends with the same ones, bit for bit, as a run that was not.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import random
-import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
 
-from streamvlm.train.architecture import export, new_model
-from streamvlm.train.clips import Clips, ClipSpec, load_clips
-from streamvlm.train.episodes import make_episode
-from streamvlm.train.learner import Features, Learner, Losses, Score
-from streamvlm.train.packing import Batch, Packer
-from streamvlm.train.plan import Plan, Stage
+from streamvlm.train.checkpoint import Checkpoint, load_weights, read_checkpoint, trained, write_checkpoint
+from streamvlm.train.curves import draw_curves
+from streamvlm.train.journal import Journal, Pace, flat
+from streamvlm.train.run import Run
 
 log = logging.getLogger(__name__)
 
-_VALIDATION_WINDOWS = (0, 1, 3, 7, 15, 31)
+_REPLICATED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Footage:
-    """The clips of a run."""
+class MicroBatch:
+    """One forward and backward pass; a step is the mean of several, by weight."""
 
-    cuts: Clips
-    slow: Clips
-    validation: Clips
+    inputs: tuple[Any, ...]  # what the learner's forward takes
+    weight: float  # of its loss in the step's: how much there is to learn in it
+
+
+class Course(Protocol):
+    """What a run trains, and on what."""
+
+    @property
+    def learner(self) -> nn.Module:
+        """Everything with weights; its forward gives scalar losses by name, "loss" the one to make smaller."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole course."""
+
+    def stage(self, step: int) -> str:
+        """The name of the part of the course that a step belongs to."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+
+    def batch(self, step: int, index: int) -> MicroBatch:
+        """The step's micro-batch number `index`: a function of seed, step and index."""
+
+    def validate(self, step: int) -> Mapping[str, float]:
+        """Scores on what is never trained on, by name, the telling one first; none where nothing is held out."""
+
+    def export(self, folder: Path) -> None:
+        """Write a folder that `--model` accepts."""
+
+
+def open_accelerator(run: Run) -> Accelerator:
+    """The processes and devices of this run.
+
+    Raises:
+        ValueError: it was launched in a way that this loop does not support.
+    """
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    # A stage may leave the vision tower or a head out of its loss.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    cpu = run.device == "cpu"
+    accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=cpu, kwargs_handlers=[unused])
+    if accelerator.distributed_type not in _REPLICATED:
+        raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and plain DDP")
+    if run.micro_batches % accelerator.num_processes:
+        raise ValueError(
+            f"micro_batches={run.micro_batches} cannot be shared by {accelerator.num_processes} processes: "
+            "make it a multiple of their number"
+        )
+    return accelerator
 
 
 class Trainer:
     """Owns the weights, the optimiser and the step count of one run."""
 
-    def __init__(self, plan: Plan) -> None:
-        torch.set_num_threads(plan.threads)
-        self.plan = plan
+    def __init__(self, course: Course, run: Run, accelerator: Accelerator) -> None:
+        self.course = course
+        self.run_settings = run
+        self.accelerator = accelerator
         self.step = 0
-        self.model = new_model(plan.shape, plan.seed, plan.out / "model")
-        self.learner = Learner(self.model, plan.bfloat16)
-        self.packer = Packer(self.model)
-        cache = plan.out.parent / "cache"
-        self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
-        self._seen: dict[ClipSpec, Features] = {}  # filled by stages that leave the vision tower as it is
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(_groups(course.learner, run.weight_decay), betas=(0.9, 0.98))
+        self._learner, self._optimizer = accelerator.prepare(course.learner, optimizer)
+        self._journal, self._pace = Journal(run.out / "metrics.jsonl"), Pace()
+        self._sums: dict[str, Tensor] = {}  # losses since they were last logged
+        self._summed = 0
 
     @property
     def checkpoint(self) -> Path:
         """Where the run resumes from."""
-        return self.plan.out / "checkpoint.pt"
+        return self.run_settings.out / "checkpoint.pt"
 
-    def _groups(self) -> list[dict[str, Any]]:
-        weights = [p for p in self.learner.parameters() if p.ndim > 1]
-        rest = [p for p in self.learner.parameters() if p.ndim <= 1]
-        decay = self.plan.weight_decay
-        return [{"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    @property
+    def model_folder(self) -> Path:
+        """Where the trained model lands."""
+        return self.run_settings.out / "model"
 
     def run(self, until: int | None = None) -> None:
-        """Train from the current step to the end of the plan, or to step `until`."""
-        first = 0
-        for stage in self.plan.stages:
-            stop = first + stage.steps
-            while self.step < min(stop, stop if until is None else until):
-                self._step(stage, self.step - first)
-            first = stop
+        """Train from the current step to the end of the course, or to step `until`."""
+        last = self.course.steps if until is None else min(until, self.course.steps)
+        if self.accelerator.is_main_process:
+            self._journal.rewind(self.step)
+        self._pace.tick()
+        while self.step < last:
+            self._step()
+            self._pace.tick()
+            self._report()
         self.save()
-        export(self.model, self.plan.out / "model")
+        if self.step == self.course.steps and self.accelerator.is_main_process:
+            self.course.export(self.model_folder)
+        self.accelerator.wait_for_everyone()
 
-    def _step(self, stage: Stage, index: int) -> None:
-        began = time.monotonic()
-        batch, clips = self._batch(stage)
-        self.learner.train()
-        losses = self._losses(batch, clips, frozen=stage.auxiliary == 0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, index)
-        self.optimizer.zero_grad()
-        total = losses.answer + stage.auxiliary * losses.naming
-        torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
-        self.optimizer.step()
+    def _step(self) -> None:
+        accelerator, course = self.accelerator, self.course
+        torch.manual_seed((self.run_settings.seed << 32) + (self.step << 8) + accelerator.process_index)
+        for group in self._optimizer.param_groups:
+            group["lr"] = course.rate(self.step)
+        course.learner.train()
+        with accelerator.autocast():
+            mine = range(accelerator.process_index, self.run_settings.micro_batches, accelerator.num_processes)
+            batches = [course.batch(self.step, index) for index in mine]
+        whole = self._total(sum(b.weight for b in batches))
+        for batch in batches:
+            with self._gathering(last=batch is batches[-1]):
+                self._backward(batch, batch.weight / whole if whole else 0.0)
+        accelerator.clip_grad_norm_(self._learner.parameters(), self.run_settings.clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
         self.step += 1
-        if self.step % self.plan.log_every == 0:
-            took = time.monotonic() - began
-            values = (stage.name, self.step, losses.answer.item(), losses.naming.item(), took)
-            log.info("%s step %d: answer %.4f naming %.4f, %.2f s", *values)
-        if self.step % self.plan.validate_every == 0:
-            log.info("step %d validation: %s", self.step, summary(self.validate(stage)))
-        if self.step % self.plan.checkpoint_every == 0:
+        self._summed += 1
+
+    def _gathering(self, last: bool) -> AbstractContextManager[Any]:
+        """Processes exchange their gradients once a step, in its last backward pass."""
+        context: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(self._learner)
+        return context
+
+    def _backward(self, batch: MicroBatch, share: float) -> None:
+        with self.accelerator.autocast():
+            losses: dict[str, Tensor] = self._learner(*batch.inputs)
+        for name, loss in losses.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(loss)) + loss.detach() * share
+        # Processes average their gradients; this makes it a sum.
+        self.accelerator.backward(losses["loss"] * (share * self.accelerator.num_processes))
+
+    def _total(self, mine: float) -> float:
+        if self.accelerator.num_processes == 1:
+            return mine
+        total = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
+        return float(self.accelerator.reduce(total, "sum"))
+
+    def _report(self) -> None:
+        run, done = self.run_settings, self.step == self.course.steps
+        if self.step % run.log_every == 0 or done or self.course.stage(self.step) != self.course.stage(self.step - 1):
+            self._log_losses()  # a stage has its own losses
+        if self.step % run.validate_every == 0 or done:
+            self._log_validation()
+        if self.step % run.checkpoint_every == 0:
             self.save()
 
-    def _losses(self, batch: Batch, clips: Clips, frozen: bool) -> Losses:
-        clip, frame = batch.where
-        if not frozen:
-            seen = self.learner.see(clips.frames[clip, frame])
-            return self.learner.losses(batch, seen, clips.labels[clip, frame])
-        if clips.spec not in self._seen:
-            log.info("running the vision tower over %s", clips.spec.name)
-            self._seen[clips.spec] = self.learner.remember(clips.frames.flatten(0, 1))
-        return self.learner.losses(batch, self._seen[clips.spec][clip * clips.spec.frames + frame], None)
+    def _log_losses(self) -> None:
+        names = sorted(self._sums)
+        means = torch.stack([self._sums[name].float() for name in names]) / self._summed
+        values = self.accelerator.reduce(means, "sum").tolist()
+        self._sums, self._summed = {}, 0
+        losses, stage = dict(zip(names, values, strict=True)), self.course.stage(self.step - 1)
+        if not self.accelerator.is_main_process:
+            return
+        rate, left = self.course.rate(self.step - 1), self._pace.left(self.course.steps - self.step)
+        share, each = self.step / self.course.steps, self._pace.seconds
+        self._journal.add(step=self.step, stage=stage, **losses, lr=rate, seconds=round(each, 4))
+        where = f"{stage}: step {self.step} of {self.course.steps} ({share:.0%})"
+        log.info("%s, %s, %.2f s a step, about %s left", where, flat(losses), each, left)
+        if not math.isfinite(losses["loss"]):
+            log.warning("the loss is %s: lower lr, or train without mixed precision", losses["loss"])
 
-    def _batch(self, stage: Stage) -> tuple[Batch, Clips]:
-        """The batch of the current step: a function of the seed and the step alone, so that resuming is exact."""
-        rng = random.Random(f"{self.plan.seed}/{self.step}")
-        clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
-        low, high = stage.window
-        window = rng.randint(low, high)
-        share = (window - low) / max(1, high - low)
-        questions = round(stage.questions[0] + share * (stage.questions[1] - stage.questions[0]))
-        # Short sequences fill the batch with more episodes, so that steps cost about the same.
-        count = max(stage.episodes, round(stage.episodes * (high + 2) / (window + 2) / 2))
-        episodes = [make_episode(clips, window, questions, rng) for _ in range(count)]
-        return self.packer.batch(episodes), clips
+    def _log_validation(self) -> None:
+        scores = self.validate()
+        if self.accelerator.is_main_process:
+            if scores:
+                self._journal.add(step=self.step, stage=self.course.stage(self.step - 1), validation=dict(scores))
+                log.info("step %d validation: %s", self.step, flat(scores))
+            draw_curves(self._journal.read(), self.run_settings.out / "curves.svg")
 
-    def validate(self, stage: Stage) -> Score:
-        """Right and asked per task on streams never trained on."""
-        clips, rng = self.footage.validation, random.Random("validation")
-        windows = [w for w in _VALIDATION_WINDOWS if w <= stage.window[1]]
-        batches = []
-        for window in windows:
-            episodes = [make_episode(clips, window, 6 + window // 2, rng) for _ in range(48 // (window + 4))]
-            batches.append(self.packer.batch(episodes))
-        self.learner.eval()
-        return self.learner.accuracy(batches, clips)
+    def validate(self) -> Mapping[str, float]:
+        """The course's scores; every process computes them all, so that none waits for another."""
+        self.course.learner.eval()
+        with self.accelerator.autocast(), torch.no_grad():
+            return self.course.validate(max(0, self.step - 1))
 
     def save(self) -> None:
         """Write the checkpoint; a kill while writing leaves the previous one."""
-        state = {
-            "step": self.step,
-            "learner": self.learner.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = self._optimizer.state_dict()
+            scale = {} if scaler is None else scaler.state_dict()
+            weights = trained(self.course.learner)
+            write_checkpoint(self.checkpoint, Checkpoint(self.step, str(self.course), weights, state, scale))
+        self.accelerator.wait_for_everyone()
 
     def resume(self) -> None:
-        """Continue from the checkpoint, if there is one."""
-        if self.checkpoint.exists():
-            state = torch.load(self.checkpoint)
-            self.step = state["step"]
-            self.learner.load_state_dict(state["learner"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            log.info("resumed at step %d", self.step)
+        """Continue from the checkpoint, if there is one.
+
+        Raises:
+            TrainingError: it is damaged or of another model.
+        """
+        saved = read_checkpoint(self.checkpoint)
+        if saved is None:
+            return
+        load_weights(self.course.learner, saved.weights, self.checkpoint)
+        self._optimizer.load_state_dict(saved.optimizer)
+        if saved.scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved.scaler)
+        self.step = saved.step
+        if saved.course != str(self.course):
+            log.warning("the plan has changed since the checkpoint of step %d was written", self.step)
+        log.info("resumed at step %d of %d", self.step, self.course.steps)
 
 
-def learning_rate(stage: Stage, index: int) -> float:
-    """Linear warm-up, then a cosine down to `final`."""
-    if index < stage.warmup:
-        return stage.lr * (index + 1) / stage.warmup
-    done = (index - stage.warmup) / max(1, (stage.decay or stage.steps) - stage.warmup)
-    return stage.lr * (stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def summary(score: Score) -> str:
-    """One line: overall and per-task accuracy."""
-    right, asked = (sum(column) for column in zip(*score.values(), strict=True))
-    tasks = ", ".join(f"{task} {r / n:.1%} of {n}" for task, (r, n) in sorted(score.items()))
-    return f"{right / asked:.2%} of {asked} ({tasks})"
+def _groups(learner: nn.Module, decay: float) -> list[dict[str, Any]]:
+    weights = [p for p in learner.parameters() if p.requires_grad and p.ndim > 1]
+    rest = [p for p in learner.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": weights, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]

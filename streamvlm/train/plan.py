@@ -1,14 +1,17 @@
-"""A training run as data: the TOML file, checked."""
+"""A training run of the embedded model as data: the TOML file, checked."""
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamvlm.train.architecture import Shape
 from streamvlm.train.clips import ClipSpec
+from streamvlm.train.run import Run, read_toml, take_run
+
+RECIPE = "tiny"
+OUT = "runs/tiny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,7 @@ class Plan:
     cuts: ClipSpec
     slow: ClipSpec
     validation: ClipSpec
-    out: Path = Path("runs/tiny")  # checkpoints, cache and the exported model
-    seed: int = 0
-    threads: int = 2
-    bfloat16: bool = True
-    weight_decay: float = 0.02
-    checkpoint_every: int = 250  # steps
-    log_every: int = 25
-    validate_every: int = 250
+    run: Run = field(default_factory=lambda: Run(Path(OUT)))
     shape: Shape = field(default_factory=Shape)
 
     def __post_init__(self) -> None:
@@ -67,14 +63,18 @@ def load_plan(path: Path) -> Plan:
     Raises:
         ValueError: the file is not TOML, lacks a table, or holds an unknown or impossible setting.
     """
-    data: dict[str, Any] = tomllib.loads(path.read_text())
+    data = read_toml(path)
     try:
+        if data.get("init") is not None and "model" in data:
+            raise ValueError("init brings its own sizes: leave out [model]")
+        data.pop("recipe", None)
+        run = take_run(data, OUT)
         stages = tuple(Stage(**_tuples(stage)) for stage in data.pop("stage"))
         clips: dict[str, Any] = {name: ClipSpec(**table) for name, table in data.pop("clips").items()}
-        shape = Shape(**data.pop("model", {}))
-        out = Path(data.pop("out", "runs/tiny"))
-        return Plan(stages=stages, shape=shape, out=out, **clips, **data)
-    except (TypeError, KeyError) as error:
+        return Plan(stages=stages, run=run, shape=Shape(**data.pop("model", {})), **clips, **data)
+    except KeyError as error:
+        raise ValueError(f"{path}: there is no {error.args[0]!r}") from None
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -1,0 +1,147 @@
+"""The course of the embedded model: rendered clips, cut into episodes, stage after stage."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from streamvlm.train.architecture import export, load_model, new_model
+from streamvlm.train.clips import Clips, ClipSpec, load_clips
+from streamvlm.train.episodes import make_episode
+from streamvlm.train.learner import Features, Learner, Score
+from streamvlm.train.loop import MicroBatch
+from streamvlm.train.packing import PADDING, Batch, Packer
+from streamvlm.train.plan import Plan, Stage
+from streamvlm.train.schedule import warm_cosine
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_WINDOWS = (0, 1, 3, 7, 15, 31)
+Record = TypeVar("Record", bound=Batch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footage:
+    """The clips of a run."""
+
+    cuts: Clips
+    slow: Clips
+    validation: Clips
+
+
+class Curriculum:
+    """A plan with its footage and its learner. Build it on the main process first: it fills the cache of clips."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan = plan
+        folder, init = plan.run.out / "model", plan.run.init
+        self.model = load_model(Path(init)) if init else new_model(plan.shape, plan.run.seed, folder)
+        self._learner = Learner(self.model)
+        self._packer = Packer(self.model)
+        cache = plan.run.out.parent / "cache"
+        self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
+        self._seen: dict[ClipSpec, Features] = {}  # filled by stages that leave the vision tower as it is
+        self._device = device
+
+    def __str__(self) -> str:
+        """Everything the weights depend on but the number of processes."""
+        plan = self.plan
+        run = plan.run
+        return str((plan.stages, plan.cuts, plan.slow, plan.shape, run.seed, run.init, run.micro_batches))
+
+    @property
+    def learner(self) -> Learner:
+        """The model and its throw-away head."""
+        return self._learner
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.plan.stages)
+
+    def stage(self, step: int) -> str:
+        """The name of the stage that a step belongs to."""
+        return self._at(step)[0].name
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return learning_rate(*self._at(step))
+
+    def _at(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and which of its steps it is."""
+        for stage in self.plan.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise ValueError(f"step {step + self.steps} is past the end of the plan, which has {self.steps}")
+
+    def batch(self, step: int, index: int) -> MicroBatch:
+        """Episodes packed side by side, with the frames they show, or their features where the tower is frozen."""
+        stage, _ = self._at(step)
+        batch, clips = self._episodes(stage, random.Random(f"{self.plan.run.seed}/{step}/{index}"))
+        clip, frame = batch.where
+        weight = float((batch.targets != PADDING).sum())
+        batch = to_device(batch, self._device)
+        if stage.auxiliary == 0:
+            at = (clip * clips.spec.frames + frame).to(self._device)
+            return MicroBatch((batch, self._features(clips)[at], None, 0.0), weight)
+        frames, labels = clips.frames[clip, frame].to(self._device), clips.labels[clip, frame].to(self._device)
+        return MicroBatch((batch, frames, labels, stage.auxiliary), weight)
+
+    def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
+        clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
+        low, high = stage.window
+        window = rng.randint(low, high)
+        share = (window - low) / max(1, high - low)
+        questions = round(stage.questions[0] + share * (stage.questions[1] - stage.questions[0]))
+        # Short sequences fill the batch with more episodes, so that steps cost about the same.
+        count = max(stage.episodes, round(stage.episodes * (high + 2) / (window + 2) / 2))
+        episodes = [make_episode(clips, window, questions, rng) for _ in range(count)]
+        return self._packer.batch(episodes), clips
+
+    def _features(self, clips: Clips) -> Features:
+        if clips.spec not in self._seen:
+            log.info("running the vision tower over %s", clips.spec.name)
+            self._seen[clips.spec] = self.learner.remember(clips.frames.flatten(0, 1), self._device)
+        return self._seen[clips.spec]
+
+    def validate(self, step: int) -> Mapping[str, float]:
+        """Shares answered right on streams never trained on: all, then by task."""
+        stage, _ = self._at(step)
+        clips, rng = self.footage.validation, random.Random("validation")
+        score: dict[str, tuple[int, int]] = {}
+        for window in (w for w in _VALIDATION_WINDOWS if w <= stage.window[1]):
+            episodes = [make_episode(clips, window, 6 + window // 2, rng) for _ in range(48 // (window + 4))]
+            batch = self._packer.batch(episodes)
+            frames = clips.frames[batch.where].to(self._device)
+            _add(score, self.learner.accuracy(to_device(batch, self._device), frames))
+        right, asked = (sum(column) for column in zip(*score.values(), strict=True))
+        return {"accuracy": right / asked} | {task: r / n for task, (r, n) in sorted(score.items())}
+
+    def export(self, folder: Path) -> None:
+        """A folder that `--model` accepts."""
+        export(self.model, folder)
+
+
+def _add(score: dict[str, tuple[int, int]], more: Score) -> None:
+    for task, (right, asked) in more.items():
+        before = score.get(task, (0, 0))
+        score[task] = (before[0] + right, before[1] + asked)
+
+
+def to_device(batch: Record, device: torch.device) -> Record:
+    """A record with its tensors on `device`."""
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if isinstance(getattr(batch, f.name), Tensor)}
+    return replace(batch, **{name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def learning_rate(stage: Stage, index: int) -> float:
+    """Linear warm-up, then a cosine down to `final`."""
+    return warm_cosine(index, stage.lr, stage.warmup, stage.decay or stage.steps, stage.final)

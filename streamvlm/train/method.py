@@ -1,0 +1,106 @@
+"""What of a real checkpoint is trained, full or LoRA, and how it is saved for `--model`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from streamvlm.errors import TrainingError
+from streamvlm.models.base import VisionLanguageModel
+
+# The linear layers of a text tower's blocks, by what Qwen2, Qwen2.5 and Qwen3 call them.
+_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Which weights learn, and how."""
+
+    kind: str = "lora"  # or full
+    train_vision: bool = False  # the vision tower and its projector learn too (always in full)
+    gradient_checkpointing: bool = False  # compute the forward pass twice to hold less of it in memory
+    rank: int = 16  # of LoRA, as are the next two (arXiv 2106.09685)
+    alpha: float = 32.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("lora", "full"):
+            raise ValueError(f"kind={self.kind!r} is not one of lora, full")
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"need rank >= 1, alpha > 0 and 0 <= dropout < 1, got {self}")
+
+
+class Prepared:
+    """A model whose weights are set to learn by a method."""
+
+    def __init__(self, model: VisionLanguageModel, method: Method) -> None:
+        self.model = model
+        self.method = method
+        text = {id(p) for part in _text_parts(model) for p in part.parameters()}
+        vision = [p for p in model.module.parameters() if id(p) not in text]
+        self._peft = _with_lora(model.module, method) if method.kind == "lora" else None
+        if self._peft is None:
+            for part in _text_parts(model):
+                part.requires_grad_(True)
+        for parameter in vision:
+            parameter.requires_grad_(method.train_vision)
+        if method.gradient_checkpointing:
+            model.module.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def export(self, folder: Path, origin: str) -> None:
+        """A folder that `--model` accepts; with LoRA, merged, and the adapter alone beside it in `adapter/`.
+
+        `origin` is the checkpoint training began from, whose preprocessor settings are copied if it is a folder.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._peft is None:
+            self.model.module.save_pretrained(folder)
+        else:
+            if not self.method.train_vision:  # an adapter cannot hold the tower
+                self._peft.save_pretrained(folder.parent / "adapter")
+            self._peft.merge_adapter()
+            self.model.module.save_pretrained(folder, state_dict=merged(self.model.module.state_dict()))
+            self._peft.unmerge_adapter()
+        self.model.tokenizer.save_pretrained(folder)
+        for name in _PREPROCESSORS:
+            if (Path(origin) / name).is_file():
+                shutil.copy(Path(origin) / name, folder / name)
+        if not (folder / _PREPROCESSORS[0]).exists():
+            (folder / _PREPROCESSORS[0]).write_text(json.dumps(_preprocessor(self.model), indent=2) + "\n")
+
+
+def merged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a module whose adapters are merged, under the names it had before there were any."""
+    return {name.replace(".base_layer.", "."): weight for name, weight in state.items() if ".lora_" not in name}
+
+
+def _text_parts(model: VisionLanguageModel) -> list[Any]:
+    return [model.language_model, model.module.get_output_embeddings()]
+
+
+def _with_lora(module: Any, method: Method) -> Any:  # noqa: ANN401
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise TrainingError("LoRA needs peft: pip install 'streamvlm[train]'") from None
+    config = LoraConfig(
+        r=method.rank, lora_alpha=method.alpha, lora_dropout=method.dropout, target_modules=_TARGETS, bias="none"
+    )
+    return get_peft_model(module, config)  # puts its layers into the module, which stays what it was otherwise
+
+
+def _preprocessor(model: VisionLanguageModel) -> dict[str, Any]:
+    """The settings that make the loader see pictures as they were seen in training."""
+    pixels = model.pixels
+    return {
+        "image_mean": list(pixels.mean),
+        "image_std": list(pixels.std),
+        "min_pixels": pixels.min_pixels,
+        "max_pixels": pixels.max_pixels,
+    }
