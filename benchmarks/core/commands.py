@@ -12,13 +12,15 @@ from typing import Any
 from streamvlm import Agent, load_model
 from streamvlm.benchmarks.core import journal, stamp
 from streamvlm.benchmarks.core.benchmark import Benchmark
+from streamvlm.benchmarks.core.compare import compare
 from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
 from streamvlm.benchmarks.core.players import Heard, Setting, silence
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.core.runner import Work, run, select
-from streamvlm.benchmarks.core.scores import Scores
+from streamvlm.benchmarks.core.scores import RULES, Scores
 from streamvlm.benchmarks.core.usage import usage
+from streamvlm.benchmarks.registry import find
 from streamvlm.config import Config
 
 BASELINES = ("constant", "blind")
@@ -127,6 +129,21 @@ def score(benchmark: Benchmark, annotations: Path | None, source: Path | str) ->
 def export(benchmark: Benchmark, annotations: Path, source: Path, out: Path) -> list[Path]:
     """Write results in the benchmark's own format."""
     return benchmark.export(annotations, answers(benchmark, load(benchmark, annotations), source), out)
+
+
+def compare_runs(name: str, annotations: Path | None, runs: tuple[Path, Path], rule: str) -> dict[str, Any]:
+    """Every total of two runs with the interval of its difference, as JSON.
+
+    Raises:
+        ValueError: there is no such rule, or the runs have nothing in common.
+    """
+    if rule not in RULES:
+        raise ValueError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
+    benchmark = find(name)
+    samples = load(benchmark, annotations)
+    first, second = (answers(benchmark, samples, run) for run in runs)
+    found = compare(benchmark, samples, first, second, rule=rule)
+    return {"benchmark": name, "rule": rule, "resampled": "videos", "differences": [d.to_json() for d in found]}
 
 
 def last_line(found: dict[str, Any]) -> str:

@@ -103,6 +103,55 @@ def score(
         typer.echo(commands.last_line(found))
 
 
+@app.command()
+def compare(
+    name: Name,
+    first: Annotated[Path, typer.Argument(help="A run's folder, or a file of answers.")],
+    second: Annotated[Path, typer.Argument(help="Another of the same benchmark.")],
+    data: Data = None,
+    rule: Annotated[str, typer.Option(help="official, raw or strict.")] = "official",
+) -> None:
+    """Tell whether SECOND is better than FIRST: paired bootstrap over videos; prints one JSON object."""
+    with _told():
+        from streamvlm.benchmarks.core import commands
+
+        typer.echo(commands.last_line(commands.compare_runs(name, data, (first, second), rule)))
+
+
+@app.command()
+def report(
+    name: Name,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of the same benchmark.")],
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.md, report.html and report.json.")] = Path("."),
+) -> None:
+    """Write a report of runs, with the baselines beside them."""
+    with _told():
+        from streamvlm.benchmarks.core.reporting import write_report
+
+        for path in write_report(name, data, runs, out):
+            typer.echo(f"wrote {path}")
+
+
+@app.command()
+def prepare(
+    name: Name,
+    data: Data = None,
+    videos: Annotated[Path, typer.Option(help="The folder of its videos.")] = Path("."),
+) -> None:
+    """Check a download: what is missing, unreadable, mis-timed, duplicated. Exits 1 if it is not complete."""
+    with _told():
+        from streamvlm.benchmarks.core import commands
+        from streamvlm.benchmarks.core.prepare import prepare as look
+        from streamvlm.benchmarks.registry import find
+
+        benchmark = find(name)
+        found = look(benchmark, commands.load(benchmark, data), videos)
+        typer.echo(commands.last_line(found.to_json(benchmark.home)))
+    if not found.complete:
+        raise typer.Exit(FAILED)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Progress on stderr; what goes wrong in one line, with the exit code of its kind."""
