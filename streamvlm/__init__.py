@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamvlm.agent import Agent
+    from streamvlm.engine.alarm import Rule
     from streamvlm.engine.answer import Answer
+    from streamvlm.engine.baselines import Schedule
     from streamvlm.engine.events import (
         AnswerDone,
         AnswerPiece,
@@ -15,13 +17,24 @@ if TYPE_CHECKING:
         FramePerceived,
         FramesDropped,
         Gap,
+        Narrated,
         StreamEnded,
         StreamEvent,
         StreamStats,
+        WatchFired,
     )
     from streamvlm.engine.evidence import Moment, RecallCost
+    from streamvlm.engine.triggers.base import Evidence, Trigger
+    from streamvlm.engine.triggers.commentary import Commentary
+    from streamvlm.engine.triggers.drop_ratio import DropRatio
+    from streamvlm.engine.triggers.heads import Heads
+    from streamvlm.engine.triggers.probe import Probe
+    from streamvlm.engine.triggers.silence import Silence
+    from streamvlm.engine.virtual import H200_8B, Hardware, Simulation
+    from streamvlm.engine.watches import Watch
     from streamvlm.errors import (
         BudgetError,
+        BusyError,
         CorruptError,
         FingerprintError,
         ModelError,
@@ -44,6 +57,7 @@ if TYPE_CHECKING:
     from streamvlm.version import __version__
 
 __all__ = [
+    "H200_8B",
     "Agent",
     "Answer",
     "AnswerDone",
@@ -52,20 +66,32 @@ __all__ = [
     "BlockShape",
     "BlockStore",
     "BudgetError",
+    "BusyError",
+    "Commentary",
     "CorruptError",
+    "DropRatio",
+    "Evidence",
     "Fingerprint",
     "FingerprintError",
     "Frame",
     "FramePerceived",
     "FramesDropped",
     "Gap",
+    "Hardware",
+    "Heads",
     "KVBlock",
     "ModelConfig",
     "ModelError",
     "Moment",
+    "Narrated",
+    "Probe",
     "ReaderCancelled",
     "RecallCost",
+    "Rule",
     "SamplingConfig",
+    "Schedule",
+    "Silence",
+    "Simulation",
     "SourceError",
     "SourceOptions",
     "StoreError",
@@ -76,7 +102,10 @@ __all__ = [
     "StreamEvent",
     "StreamStats",
     "StreamVLMError",
+    "Trigger",
+    "Watch",
     "WatchConfig",
+    "WatchFired",
     "__version__",
     "export_blocks",
     "families",
@@ -97,12 +126,25 @@ _HOME = {
         "FramePerceived",
         "FramesDropped",
         "Gap",
+        "Narrated",
         "StreamEnded",
         "StreamEvent",
         "StreamStats",
+        "WatchFired",
     ),
+    "streamvlm.engine.alarm": ("Rule",),
+    "streamvlm.engine.baselines": ("Schedule",),
+    "streamvlm.engine.triggers.base": ("Evidence", "Trigger"),
+    "streamvlm.engine.triggers.commentary": ("Commentary",),
+    "streamvlm.engine.triggers.drop_ratio": ("DropRatio",),
+    "streamvlm.engine.triggers.heads": ("Heads",),
+    "streamvlm.engine.triggers.probe": ("Probe",),
+    "streamvlm.engine.triggers.silence": ("Silence",),
+    "streamvlm.engine.virtual": ("H200_8B", "Hardware", "Simulation"),
+    "streamvlm.engine.watches": ("Watch",),
     "streamvlm.errors": (
         "BudgetError",
+        "BusyError",
         "CorruptError",
         "FingerprintError",
         "ModelError",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamvlm.closing import Closing
-from streamvlm.engine.engine import Engine, Schedule
+from streamvlm.engine.baselines import Schedule
+from streamvlm.engine.engine import Engine
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel

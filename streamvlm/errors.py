@@ -5,6 +5,7 @@ StreamVLMError
 ├── ModelError       a checkpoint cannot be loaded, or its architecture is not supported
 ├── BudgetError      a request does not fit the memory the stream was given
 ├── TrainingError    a training run cannot be resumed, or its data cannot be used; names the file
+├── BusyError        there is too much to do already: ask again later, or ask less
 ├── StoreError       a memory on disk cannot be opened, read or written; names the path and the cause
 │   ├── FingerprintError  it was written by another model or setting; says what differs
 │   └── CorruptError      what is on disk fails its checksum
@@ -39,6 +40,10 @@ class BudgetError(StreamVLMError):
 
 class TrainingError(StreamVLMError):
     """A training run cannot be resumed, or its data cannot be used."""
+
+
+class BusyError(StreamVLMError):
+    """What is being watched and answered already takes all there is."""
 
 
 class StoreError(StreamVLMError):

@@ -94,8 +94,11 @@ class WatchConfig:
     last_frames: int = 4  # frames that stay visible under policy last_frames
     sink_frames: int = 1  # first frames that are never evicted
     max_readers: int = 8  # answers written at the same time
+    max_questions: int = 256  # answers not done, those written included; more are refused
     max_question_tokens: int = 256  # room of one question in the cache
     max_answer_tokens: int = 128  # room of one answer in the cache
+    background_tokens: int = 512  # room in the cache for watches, narration and notes together
+    narrate: bool = False  # say once a second what happened
     pinned_seconds: float = 16.0  # evicted stream that answers still being written may keep alive
     rebase_at: int = 8192  # position past which the whole cache is shifted back
     backend: Backend = "auto"
@@ -112,8 +115,10 @@ class WatchConfig:
         _require_positive(self, "fps", "window_seconds")
         _require_choice("policy", Policy, self.policy)
         _require_choice("backend", Backend, self.backend)
-        _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds")
-        _require_least(self, 1, "last_frames", "max_readers", "max_question_tokens", "max_answer_tokens")
+        _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds", "background_tokens")
+        _require_least(
+            self, 1, "last_frames", "max_readers", "max_questions", "max_question_tokens", "max_answer_tokens"
+        )
         _require_least(self, 1, "rebase_at", "queue_frames", "full_capacity_tokens")
         _require_choice("store_codec", Codec, self.store_codec)
         _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import AsyncIterator, Iterable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from streamvlm.closing import Closing
+from streamvlm.engine.alarm import Alarm, Rule
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.checks import check_between, check_moment, check_text
+from streamvlm.engine.courier import Courier
 from streamvlm.engine.engine import Engine
-from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
+from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats, WatchFired
 from streamvlm.engine.evidence import Moment
+from streamvlm.engine.listeners import Listeners
 from streamvlm.engine.longterm import LongTermMemory
+from streamvlm.engine.mind import Mind
+from streamvlm.engine.narration import Narration
 from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import StreamState
-from streamvlm.errors import StreamClosed
+from streamvlm.engine.triggers.base import Trigger
+from streamvlm.engine.triggers.probe import Probe
+from streamvlm.engine.watches import Sentry, Watch, condition_in
+from streamvlm.errors import BusyError, StreamClosed
 from streamvlm.settings import SamplingConfig, WatchConfig, check_options
 from streamvlm.types import Frame
 
@@ -50,9 +59,13 @@ class Stream(Closing):
         self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
         self._engine = engine
         self._asked_until = 0.0
-        self._listeners: list[weakref.ref[Channel[StreamEvent]]] = []  # gone with whoever listened
+        self._open: list[Answer] = []  # not done yet, about
+        self._door = threading.Lock()
+        self._listeners = Listeners()
+        self._calls = Courier()
         self._ended = Signal()
-        self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory)
+        self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock)
+        self._state.mind = Mind(Narration(on=config.narrate), sampling=sampling)
         self._closed = False
         try:
             engine.add(self._state)
@@ -105,11 +118,13 @@ class Stream(Closing):
         Raises:
             ValueError: an empty or too long question, a moment already past, an unknown sampling option.
             StreamClosed: the stream is closed.
+            BusyError: max_questions are open. Of a live stream that takes all there is, the answer fails with it.
         """
         check_options(sampling, SamplingConfig)
-        self._check_question(question, at)
-        self._check_between(between)
-        answer = Answer(question, at, self._engine.wake)
+        check_text(self._state, question, self.config.max_question_tokens)
+        check_moment(self._state, at, self._asked_until)
+        check_between(self._state, between)
+        answer = Answer(question, at, self._engine.wake, self._engine.clock)
         self._put(Question(answer, replace(self.sampling, **sampling), at, between))
         return answer
 
@@ -123,22 +138,72 @@ class Stream(Closing):
             TimeoutError: `timeout` seconds passed first.
             StreamClosed: the stream is closed.
         """
-        self._check_question(query, None)
-        self._check_between(between)
+        check_text(self._state, query, self.config.max_question_tokens)
+        check_between(self._state, between)
         if self._state.memory is None:
             raise ValueError("this stream keeps nothing: watch it with store=FOLDER")
-        answer = Answer(query, None, self._engine.wake)
+        answer = Answer(query, None, self._engine.wake, self._engine.clock)
         self._put(Question(answer, self.sampling, None, between, writes=False))
         answer.text(timeout)
         return answer.recalled
 
-    def _check_between(self, between: tuple[float, float] | None) -> None:
-        if between is None:
-            return
-        if self._state.memory is None:
-            raise ValueError(f"between={between} looks into a store, and this stream has none")
-        if not (0 <= between[0] < between[1] < math.inf):
-            raise ValueError(f"between={between} must be (start, stop) seconds with 0 <= start < stop")
+    def watch(
+        self,
+        condition: str,
+        *,
+        on_fire: Callable[[WatchFired], object] | None = None,
+        explain: str | None = None,
+        trigger: Trigger | None = None,
+        **rule: Any,  # noqa: ANN401
+    ) -> Watch:
+        """Be told when a condition comes true: "tell me when the sign shows 42", or "the sign shows 42".
+
+        `on_fire` is called on a thread of its own. `explain` is a question that is asked the moment it fires.
+        `rule` are fields of Rule: `count` (fire so often at most), `for_at_least` seconds, `until` a moment of the
+        stream, `cooldown` seconds between two times. `trigger` is how to know; by default the model is asked at every
+        change of the picture. A file is watched as far as it is played (`wait`, `play`, `events`).
+
+        Raises:
+            ValueError: an empty or too long condition, a wrong rule.
+            StreamClosed: the stream is closed.
+        """
+        check_options(rule, Rule)
+        watch = Watch(condition_in(condition), trigger or Probe(), Rule(**rule), explain)
+        asked = watch.trigger.question(watch.condition) if watch.trigger.reads == "answer" else watch.condition
+        check_text(self._state, asked, self.config.background_tokens, "background_tokens")
+        if explain is not None:
+            check_text(self._state, explain, self.config.max_question_tokens)
+
+        def tell(event: WatchFired) -> None:
+            self._emit(event)
+            if on_fire is not None:
+                self._calls.call(on_fire, event)
+
+        def add() -> None:
+            if self._state.ended:
+                watch.end(self._state.error or StreamClosed("the stream has ended"))
+            else:
+                self._state.mind.add(Sentry(watch, Alarm(watch.rule), tell))
+
+        self._submit(add)
+        return watch
+
+    def narrate(self, every: float | None = 1.0) -> None:
+        """Have what happened said every so many seconds of stream time, as `Narrated` events; None: no more.
+
+        Raises:
+            ValueError: not a length of time.
+            StreamClosed: the stream is closed.
+        """
+        if every is not None and not 0 < every < math.inf:
+            raise ValueError(f"every={every} must be more than 0 seconds, or None")
+        narration = Narration(on=False) if every is None else Narration(every)
+        self._submit(lambda: setattr(self._state.mind, "narration", narration))
+
+    def _submit(self, command: Callable[[], None]) -> None:
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        self._engine.submit(command)
 
     def _put(self, pending: Question) -> None:
         state, answer, at = self._state, pending.answer, pending.at
@@ -153,28 +218,18 @@ class Stream(Closing):
 
         if self._closed:
             raise StreamClosed("the stream is closed")
+        self._enter(answer)
         if at is not None:
             self._asked_until = max(self._asked_until, at)
         self._engine.submit(add)
 
-    def _check_question(self, question: str, at: float | None) -> None:
-        if not question.strip():
-            raise ValueError("the question is empty")
-        length, room = len(self._state.model.question_layout(question)), self.config.max_question_tokens
-        if length > room:
-            raise ValueError(f"the question takes {length} tokens; max_question_tokens allows {room}")
-        if at is None:
-            return
-        if not (math.isfinite(at) and at >= 0):
-            raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
-        # Whatever was asked for before the first block is answered as of that block, so it cannot be too late.
-        past = self._state.now if self._state.now > self._state.first else 0.0
-        if self.ended and at < past:
-            raise ValueError(f"at={at} is past: the stream ended at {past:.2f} s")
-        if not self.ended and not self._state.paced and math.isfinite(self._asked_until):
-            past = max(past, self._asked_until)
-        if at < past:
-            raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
+    def _enter(self, answer: Answer) -> None:
+        """Count an answer among the open ones, if there are not too many."""
+        with self._door:
+            self._open = [a for a in self._open if not a.done]
+            if len(self._open) >= self.config.max_questions:
+                raise BusyError(f"{len(self._open)} questions are open; max_questions allows no more")
+            self._open.append(answer)
 
     def play(self, until: float = math.inf) -> None:
         """Let an unpaced file run on to `until` seconds, by default to its end; returns at once."""
@@ -213,11 +268,7 @@ class Stream(Closing):
 
     def listen(self) -> Channel[StreamEvent]:
         """The same events without making an unpaced file play."""
-        channel: Channel[StreamEvent] = Channel()
-        self._listeners.append(weakref.ref(channel, self._listeners.remove))
-        if self._closed:  # looked at last: a `close` meanwhile has either seen the channel or set this
-            channel.close()
-        return channel
+        return self._listeners.open()
 
     def close(self) -> None:
         """Stop watching, fail what is still being answered with StreamClosed, free the memory. Idempotent."""
@@ -228,15 +279,11 @@ class Stream(Closing):
         self._state.perceiver.join()
         if self._state.memory is not None:
             self._state.memory.close()
-        for channel in self._channels():
-            channel.close()
-
-    def _channels(self) -> list[Channel[StreamEvent]]:
-        return [channel for listener in tuple(self._listeners) if (channel := listener()) is not None]
+        self._calls.close()
+        self._listeners.close()
 
     def _emit(self, event: StreamEvent) -> None:
-        for channel in self._channels():
-            channel.put(event)
+        self._listeners.tell(event)
         if isinstance(event, StreamEnded):
             with self._ended.changing():
                 pass

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer
-from streamvlm.engine.engine import Engine, Schedule
+from streamvlm.engine.asking import fork_due
+from streamvlm.engine.baselines import Schedule
+from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEvent
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.questions import Question
@@ -86,7 +88,7 @@ class Driver:
         if ended:
             eyes.blocks.close()
         self.streams.append(stream)
-        self.engine._streams.append(stream)
+        self.engine.adopt(stream)
         return stream
 
     def show(self, stream: StreamState, blocks: list[Block]) -> None:
@@ -107,7 +109,7 @@ class Driver:
         for _ in range(times):
             for stream in self.streams:
                 stream.look()
-                stream.fork_due()
+                fork_due(stream)
                 for reader in stream.readers:
                     if reader.answer not in self.recordings:
                         recording = Recording(reader.sampler)

@@ -314,7 +314,7 @@ def test_whoever_stops_listening_leaves_nothing_behind(agent: Agent) -> None:
         for _ in range(5):
             stream.listen()
         gc.collect()
-        assert [listener() for listener in stream._listeners] == [kept]
+        assert [listener() for listener in stream._listeners.channels] == [kept]
         stream.wait(LONG)
         assert any(isinstance(e, StreamEnded) for e in _until_end(iter(kept)))
 

@@ -10,9 +10,13 @@ from driver import Driver, content, perceived, random_blocks, window_of
 from families import FAMILIES, random_model
 from torch.testing import assert_close
 
-from streamvlm.engine.engine import Schedule
+from streamvlm.engine.alarm import Alarm, Rule
+from streamvlm.engine.baselines import Schedule
+from streamvlm.engine.narration import Narration
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.signal import HandOver
+from streamvlm.engine.triggers.probe import Probe
+from streamvlm.engine.watches import Sentry, Watch
 from streamvlm.errors import ModelError
 from streamvlm.memory.slots import FREE
 from streamvlm.models.attention import Backend
@@ -44,6 +48,38 @@ def test_perception_does_not_depend_on_who_asks(family: str, backend: Backend) -
     for askers in (1, 8):
         for ours, theirs in zip(watch(askers), alone, strict=True):
             assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_perception_does_not_depend_on_what_is_thought(family: str) -> None:
+    """Watches, narration, answers and their cancellation, in two streams: what either perceives is what it would
+    perceive alone, and so is what an answer says."""
+    model = random_model(family)
+    shows = [random_blocks(model, 14, seed=seed) for seed in (0, 1)]
+
+    def watch(thinking: bool) -> tuple[list[list[torch.Tensor]], str]:
+        driver = Driver(model)
+        streams = [driver.watch(show, **SMALL) for show in shows]
+        if thinking:
+            streams[0].mind.narration = Narration(0.5)
+            for i in range(3):
+                watch = Watch(f"condition {i}", Probe(), Rule(), "why?" if i else None)
+                streams[i % 2].mind.add(Sentry(watch, Alarm(watch.rule), driver.events.append))
+        driver.step(4)
+        answer = driver.ask(streams[0], "what?", temperature=0.9, seed=3)
+        doomed = [driver.ask(streams[i % 2], q) for i, q in enumerate(QUESTIONS)] if thinking else []
+        driver.step(3)
+        for other in doomed[::2]:
+            other.cancel()
+        driver.run()
+        assert all(w.looks for s in streams for w in (y.watch for y in s.mind.sentries))
+        return [perceived(stream) for stream in streams], answer.so_far
+
+    (alone, said), (beside, also) = watch(False), watch(True)
+    assert also == said
+    for ours, theirs in zip(beside, alone, strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_close(mine, other, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -213,7 +249,7 @@ def test_an_unpaced_file_waits_instead_of_truncating() -> None:
     assert stream.ended and stream.frames == 80 * model.pixels.temporal
 
 
-@pytest.mark.parametrize("schedule", ["blocking", "alternating"])
+@pytest.mark.parametrize("schedule", ["blocking", "alternating", "wait_k"])
 def test_the_baselines_answer_the_same(schedule: Schedule) -> None:
     """Blocking and alternating differ in when they perceive, not in what they say."""
     model = random_model("qwen3_vl")

@@ -21,7 +21,13 @@ class Answer:
     whole, `cancel()` it at any time. It speaks about the stream up to `as_of` and nothing later.
     """
 
-    def __init__(self, question: str, asked_at: float | None, on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        question: str,
+        asked_at: float | None,
+        on_cancel: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.question = question
         self.asked_at = asked_at  # seconds of stream time; None until a question asked "now" is given its snapshot
         self.as_of: float | None = None  # presentation time of the newest frame it knows; None until started
@@ -35,6 +41,7 @@ class Answer:
         self.cancel_requested = False
         self._pieces: list[str] = []
         self._on_cancel = on_cancel
+        self._clock = clock
         self._started = 0.0
         self._signal = Signal()
 
@@ -107,7 +114,7 @@ class Answer:
                 self.asked_at = as_of
             self.evidence = tuple(spans)
             self.status = "writing"
-            self._started = time.monotonic()
+            self._started = self._clock()
 
     def remember(self, moments: tuple[Moment, ...], cost: RecallCost) -> None:
         """These were brought back from memory before it was written, at that cost."""
@@ -119,7 +126,7 @@ class Answer:
         with self._signal.changing():
             self.tokens += tokens
             if self.ttft_s is None:
-                self.ttft_s = time.monotonic() - self._started
+                self.ttft_s = self._clock() - self._started
             if piece:
                 self._pieces.append(piece)
 

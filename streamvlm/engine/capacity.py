@@ -72,7 +72,8 @@ def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
         window=window + slack,
         moved=window + slack if recomputes else movable,
         pinned=pinned_blocks * size.block + (config.max_readers + 1) * (window if recomputes else movable),
-        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled),
+        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled)
+        + config.background_tokens,
     )
 
 

@@ -7,18 +7,23 @@ forward pass and commits what it wrote.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
 
 import torch
 
-from streamvlm.engine.questions import Perception
-from streamvlm.engine.recall import look_up, readers_with_rows
-from streamvlm.engine.step import StreamWork, Turn, last_rows, run_step
+from streamvlm.engine.admission import MOST, utilisation
+from streamvlm.engine.asking import fork_due
+from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
+from streamvlm.engine.bidding import Work, bids, carry_out, interval
+from streamvlm.engine.costs import CostModel
+from streamvlm.engine.planning import Bid, Grant, Planner
+from streamvlm.engine.recall import look_up
+from streamvlm.engine.step import Outcome, StreamWork, last_rows, run_step
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
@@ -26,18 +31,16 @@ from streamvlm.models.base import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
 
-Schedule = Literal["packed", "blocking", "alternating"]
-SCHEDULES: tuple[Schedule, ...] = ("packed", "blocking", "alternating")
-PROMPT_CHUNK = 256  # rows of one question prefilled in one step
+STEP_PART = 0.25  # of the shortest interval between two frames
+SHORTEST_STEP, LONGEST_STEP = 0.01, 0.25  # seconds, what a step may be planned to take
 
 
 class Engine:
     """Runs every stream of one model.
 
     Args:
-        schedule: `packed` perceives and writes in the same forward pass. `blocking` (answer, then watch again) and
-            `alternating` (a step of one, a step of the other) are what published systems do; they exist to be
-            measured against.
+        schedule: what may go into a step together; all but `packed` exist to be measured against.
+        clock: seconds that never go back, and `run` what computes a step; simulations have their own.
         on_step: called on the engine thread after every committed step; tests check the caches there.
     """
 
@@ -47,6 +50,8 @@ class Engine:
         *,
         backend: Backend = "sdpa",
         schedule: Schedule = "packed",
+        clock: Callable[[], float] = time.monotonic,
+        run: Callable[[list[StreamWork], VisionLanguageModel, Backend], Outcome] = run_step,
         on_step: Callable[[StreamState], None] | None = None,
     ) -> None:
         if schedule not in SCHEDULES:
@@ -54,7 +59,10 @@ class Engine:
         self.model = model
         self.backend = backend
         self.schedule = schedule
+        self.clock = clock
+        self.planner: Planner[Work] = Planner(CostModel())
         self.steps = 0
+        self._run_step = run
         self._on_step = on_step
         self._streams: list[StreamState] = []
         self._inbox: deque[Callable[[], None]] = deque()
@@ -107,7 +115,7 @@ class Engine:
 
     def add(self, stream: StreamState) -> None:
         """Take on a stream."""
-        self.submit(lambda: self._streams.append(stream))
+        self.submit(lambda: self.adopt(stream))
 
     def remove(self, stream: StreamState, error: Exception) -> None:
         """Close a stream, now, failing what is still open with `error`."""
@@ -121,6 +129,12 @@ class Engine:
             self.call(close)
 
     # The engine thread
+
+    def adopt(self, stream: StreamState) -> None:
+        """Count a stream among those to be served; on the engine thread, or where steps are run by hand."""
+        stream.watching.enter(s.watching for s in self._streams)
+        stream.asking.enter(s.asking for s in self._streams)
+        self._streams.append(stream)
 
     @torch.inference_mode()
     def _run(self) -> None:
@@ -152,72 +166,74 @@ class Engine:
 
     def step(self) -> bool:
         """Plan, run and commit one step; False when there is nothing to do."""
-        works = [w for w in map(self._plan, list(self._streams)) if w is not None]
+        begun = self.clock()
+        offers = [bid for stream in list(self._streams) for bid in self._offers(stream)]
+        grants = self.planner.plan(offers, self.longest_step, begun)
+        works = [w for stream in list(self._streams) if (w := self._placed(stream, grants)) is not None]
         if not works:
             return False
-        begun = time.monotonic()
         try:
-            logits = run_step(works, self.model, self.backend)
+            outcome = self._run_step(works, self.model, self.backend)
         except RuntimeError as error:  # out of memory, a device that is gone
             logger.exception("the step failed")
             for work in works:
                 self._drop(work.stream, ModelError(f"the step failed: {error}"))
             return True
-        self._commit(works, logits, time.monotonic() - begun)
+        self._commit(works, outcome, self.clock() - begun)
+        self._learn(works, self.clock() - begun)
         return True
 
-    def _plan(self, stream: StreamState) -> StreamWork | None:
-        """What `stream` contributes to the coming step; None when nothing."""
+    @property
+    def longest_step(self) -> float:
+        """Seconds that a step should take at most, so that no frame waits long for the step before its own."""
+        paced = [interval(s) for s in self._streams if s.paced and not s.ended]
+        return max(SHORTEST_STEP, min(LONGEST_STEP, STEP_PART * min(paced))) if paced else math.inf
+
+    def _offers(self, stream: StreamState) -> list[Bid[Work]]:
+        """What `stream` could do in the coming step."""
         stream.drop_cancelled()
         stream.note_end()
         stream.look()
-        stream.fork_due()
+        busy = utilisation(self._streams, self.planner.costs) if stream.waiting else 0.0
+        stream.refusing = f"watching takes {busy:.0%} of the time there is" if busy > MOST else None
+        fork_due(stream)
+        stream.mind.think(stream)
+        return allowed(self.schedule, stream, list(bids(stream)))
+
+    def _placed(self, stream: StreamState, grants: list[Grant[Work]]) -> StreamWork | None:
+        """What `stream` contributes to the coming step; None when nothing."""
+        mine = [g for g in grants if g.bid.what.stream is stream]
         try:
-            perception = self._perceive(stream)
+            return carry_out(stream, mine)
         except BudgetError as error:
             stream.end(error)
-            perception = None
+            return None
         except (ValueError, RuntimeError) as error:
             self._drop(stream, ModelError(f"a frame could not be placed: {error}"))
             return None
-        waits = perception is not None and self.schedule == "alternating"
-        turns = () if waits else self._turns(stream)
-        if perception is None and not turns:
-            return None
-        stream.perceived_last = perception is not None
-        return StreamWork(stream, perception, turns)
 
-    def _perceive(self, stream: StreamState) -> Perception | None:
-        if not stream.may_perceive():
-            return stream.open_past()
-        if stream.readers and self.schedule == "blocking":
-            return None
-        if stream.readers and self.schedule == "alternating" and stream.perceived_last:
-            return None
-        return stream.perceive()
-
-    def _turns(self, stream: StreamState) -> tuple[Turn, ...]:
-        turns = []
-        for reader in readers_with_rows(stream):
-            assert stream.window is not None
-            segment, rows = reader.next_rows(stream.window, PROMPT_CHUNK)
-            turns.append(Turn(reader, segment, rows, reader.samples))
-        return tuple(turns)
-
-    def _commit(self, works: list[StreamWork], logits: torch.Tensor, seconds: float) -> None:
+    def _commit(self, works: list[StreamWork], outcome: Outcome, seconds: float) -> None:
         self.steps += 1
+        choosers, _ = last_rows(works)  # before anything changes
         for work in works:
             if work.perception is not None:
                 work.stream.commit(work.perception, seconds)
             look_up(work.stream, [t.reader for t in work.turns])
-        choosers, _ = last_rows(works)
-        for (stream, reader), scores in zip(choosers, logits, strict=True):
-            stream.wrote(reader, scores)
+        for (stream, reader), logits, hidden in zip(choosers, outcome.logits, outcome.hidden, strict=True):
+            if reader is None:
+                stream.mind.hear(stream, logits, hidden)
+            else:
+                stream.wrote(reader, logits)
         for work in works:
             work.stream.take_stats()
         if self._on_step is not None:
             for work in works:
                 self._on_step(work.stream)
+
+    def _learn(self, works: list[StreamWork], seconds: float) -> None:
+        rows = [work.rows for work in works]
+        seen = [w.stream.window.cache.extent if w.stream.window is not None else 0 for w in works]
+        self.planner.costs.learn(sum(rows), sum(n * s for n, s in zip(rows, seen, strict=True)), seconds)
 
     def _drop(self, stream: StreamState, error: Exception) -> None:
         logger.info("stream closed: %s", error)  # the caller is told by the event and by `error`

@@ -86,6 +86,28 @@ class AnswerDone:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchFired:
+    """What a watch waits for came true."""
+
+    type: ClassVar[str] = "watch"
+    pts: float  # seconds, of the newest frame it was seen in
+    condition: str
+    probability: float
+    since: float  # seconds, the first look at which it seemed true
+    times: int  # it has fired, this one included
+    answer: Answer | None = None  # to the question that was to be asked now
+
+
+@dataclass(frozen=True, slots=True)
+class Narrated:
+    """What happened in the last second, in one line."""
+
+    type: ClassVar[str] = "narration"
+    pts: float  # seconds, the end of that second
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The source is exhausted, or failed with `error`. What was seen can still be asked about."""
 
@@ -95,4 +117,14 @@ class StreamEnded:
     error: str | None = None
 
 
-StreamEvent = FramePerceived | FramesDropped | Gap | AnswerStarted | AnswerPiece | AnswerDone | StreamEnded
+StreamEvent = (
+    FramePerceived
+    | FramesDropped
+    | Gap
+    | AnswerStarted
+    | AnswerPiece
+    | AnswerDone
+    | WatchFired
+    | Narrated
+    | StreamEnded
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.evidence import Recalled
 from streamvlm.engine.moments import told
+from streamvlm.engine.planning import Account, Sort
 from streamvlm.memory.slots import Rows
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
@@ -50,11 +52,20 @@ class Reader:
     writes: bool = True  # False: only what is recalled is wanted
     lookup: Lookup | None = None  # None once it is over, or where nothing is stored
     moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
+    account: Account = field(default_factory=Account)
+    sort: Sort = Sort.PROMPT  # of its prompt; an answer's tokens are Sort.TOKEN
+    read: Callable[[Tensor], None] | None = None  # takes the logits after the prompt instead of writing
+    on_done: Callable[[Answer], None] | None = None  # told at the end, for readers that no caller waits for
 
     @property
     def samples(self) -> bool:
         """Whether its rows of this step end where a token must be chosen."""
         return self.lookup is None and self.prefilled == len(self.prompt)
+
+    @property
+    def unread(self) -> int:
+        """Rows of its prompt that are not in the cache yet."""
+        return len(self.prompt) - self.prefilled
 
     def next_rows(self, window: Window, chunk: int) -> tuple[Segment, Rows]:
         """Its rows for the coming step: a piece of the prompt, or the last token it wrote."""
@@ -69,6 +80,10 @@ class Reader:
 
     def choose(self, logits: Tensor) -> str:
         """Sample a token from logits [vocabulary]; returns the text it completed. May finish the answer."""
+        if self.read is not None:
+            self.read(logits)
+            self.answer.finish("complete")
+            return ""
         token = self.sampler(logits)
         if token in self.model.eos_tokens:
             return self._hand_over(self._text(), tokens=0, status="complete")

@@ -123,6 +123,10 @@ class HandOver(Generic[T]):
         with self._signal.locked():  # or `error` might not be there yet
             return self._closed and not self._items
 
+    def __len__(self) -> int:
+        with self._signal.locked():
+            return len(self._items)
+
     def put(self, item: T) -> bool:
         """Wait for room; False if the queue was closed instead."""
         self._signal.wait_for(lambda: len(self._items) < self._size or self._closed)

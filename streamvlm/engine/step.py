@@ -41,6 +41,19 @@ class StreamWork:
         seen = [] if self.perception is None else self.perception.placed
         return [*seen, *((t.segment, t.rows) for t in self.turns)]
 
+    @property
+    def rows(self) -> int:
+        """How many rows that is."""
+        return sum(len(s) for s, _ in self.parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a step's forward pass says, in the order of `last_rows`."""
+
+    logits: Tensor  # float32 [choosers, vocabulary]
+    hidden: Tensor  # [choosers, hidden], what they come from
+
 
 def pack(
     works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend
@@ -83,13 +96,18 @@ def probings(work: StreamWork, start: int, model: VisionLanguageModel) -> list[P
     return found
 
 
-def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Reader]], list[int]]:
-    """The readers that choose a token in this step and the packed row each chooses from."""
-    choosers: list[tuple[StreamState, Reader]] = []
+def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Reader | None]], list[int]]:
+    """The readers that choose a token in this step and the packed row each chooses from; None in the place of one
+    stands for a stream that listens to what the model makes of its newest frame."""
+    choosers: list[tuple[StreamState, Reader | None]] = []
     rows: list[int] = []
     at = 0
     for work in works:
-        at += 0 if work.perception is None else sum(len(s) for s, _ in work.perception.placed)
+        seen = work.perception
+        at += 0 if seen is None else sum(len(s) for s, _ in seen.placed)
+        if seen is not None and seen.block is not None and work.stream.mind.listens:
+            choosers.append((work.stream, None))
+            rows.append(at - 1)
         for turn in work.turns:
             at += len(turn.segment)
             if turn.samples:
@@ -98,9 +116,13 @@ def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Read
     return choosers, rows
 
 
-def run_step(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Tensor:
-    """The forward pass; logits [choosers, vocabulary] in the order of `last_rows`. Fills the streams' caches."""
+def run_step(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Outcome:
+    """The forward pass. Fills the streams' caches."""
     batch, groups = pack(works, model, backend)
     hidden = model.language(batch, past_key_values=StepCache(groups), step=groups)[0]
     _, rows = last_rows(works)
-    return model.logits(hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)])
+    last = hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)]
+    logits = model.logits(last)
+    if logits.device.type == "cuda":
+        torch.cuda.current_stream(logits.device).synchronize()  # or a frame would be called committed before it is
+    return Outcome(logits, last)

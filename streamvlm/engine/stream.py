@@ -5,31 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.capacity import Budget, StreamSize, open_window, plan_budget
-from streamvlm.engine.events import (
-    AnswerDone,
-    AnswerPiece,
-    AnswerStarted,
-    FramePerceived,
-    FramesDropped,
-    Gap,
-    StreamEnded,
-    StreamEvent,
-    StreamStats,
-)
+from streamvlm.engine.counters import count, perceived
+from streamvlm.engine.events import AnswerDone, AnswerPiece, FramesDropped, Gap, StreamEnded, StreamEvent, StreamStats
 from streamvlm.engine.longterm import LongTermMemory
+from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Block, Perceiver
+from streamvlm.engine.planning import Account
 from streamvlm.engine.questions import Perception, Question
-from streamvlm.engine.reader import Lookup, Reader, make_reader
+from streamvlm.engine.reader import Reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
-from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.settings import WatchConfig
 from streamvlm.types import Kind, Segment
@@ -50,6 +42,8 @@ class StreamState:
     paced: bool
     play_until: float = 0.0  # an unpaced file is perceived as far as somebody asked, and no further
     memory: LongTermMemory | None = None
+    clock: Callable[[], float] = time.monotonic
+    mind: Mind = field(default_factory=Mind)
     arrived: Block | None = None  # the next block, as of `look`
     window: Window | None = None
     budget: Budget | None = None
@@ -60,11 +54,17 @@ class StreamState:
     error: Exception | None = None
     waiting: list[Question] = field(default_factory=list)  # for their moment
     readers: list[Reader] = field(default_factory=list)  # with a snapshot each, oldest first
+    background: list[Reader] = field(default_factory=list)  # those of the engine's own, oldest first
     frames: int = 0
     frames_dropped: int = 0
     gap_seconds: float = 0.0
     stats: StreamStats = field(default_factory=StreamStats)  # as of the latest commit
-    perceived_last: bool = False  # whether the latest step perceived, for the alternating schedule
+    watching: Account = field(default_factory=Account)  # what its perception was served
+    asking: Account = field(default_factory=Account)  # what its readers were served
+    perceived_last: bool = False  # whether the latest step perceived, for the baseline schedules
+    written: int = 0  # tokens since the newest frame, for the same
+    block_rows: int = 0  # of the newest block
+    refusing: str | None = None  # why questions are turned away now
 
     # Questions
 
@@ -72,34 +72,6 @@ class StreamState:
         """See which block comes next, once for all decisions of a step: one that arrives between two of them could
         otherwise be perceived before a question that must not see it was given its snapshot."""
         self.arrived = self.perceiver.blocks.peek()
-
-    def fork_due(self) -> None:
-        """Give every question whose moment has come its snapshot, oldest question first."""
-        if self.window is None or (self.frames == 0 and not self.has_past):
-            if self.ended and not self.has_past:
-                self._fail_waiting(self.error or StreamClosed("the stream ended before it showed a frame"))
-            return
-        nearest = self.arrived
-        for question in list(self.waiting):
-            reached = question.at is None or question.at <= self.now + EPSILON
-            passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
-            if reached or passed or self.ended:
-                self.waiting.remove(question)
-                self._fork(question, self.window)
-
-    def _fork(self, question: Question, window: Window) -> None:
-        room = self.config.max_answer_tokens
-        try:
-            reader = make_reader(self.model, window, question.answer, question.sampling, room)
-        except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
-            self.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
-            return
-        if self.memory is not None and not self.memory.empty and not window.policy.recompute:
-            reader.lookup = Lookup(Probe.of(self.model.text_spec.layers), question.between)
-        reader.writes = question.writes
-        self.readers.append(reader)
-        question.answer.start(self.now, window.spans)
-        self.emit(AnswerStarted(self.now, question.answer))
 
     @property
     def active(self) -> list[Reader]:
@@ -117,18 +89,21 @@ class StreamState:
             if question.answer.cancel_requested:
                 self.waiting.remove(question)
                 self.finish(question.answer, "cancelled")
-        for reader in list(self.readers):
+        for reader in [*self.readers, *self.background]:
             if reader.answer.cancel_requested:
                 self.close_reader(reader, "cancelled")
 
     def close_reader(self, reader: Reader, status: Status | None = None) -> None:
         """Free a reader's slots; `status` overrides the one it reached by itself."""
         assert self.window is not None
-        self.readers.remove(reader)
+        (self.readers if reader in self.readers else self.background).remove(reader)
         self.window.close_reader(reader.handle)
         if status is not None:
             reader.answer.finish(status)
-        self.emit(AnswerDone(self.now, reader.answer))
+        if reader.on_done is None:
+            self.emit(AnswerDone(self.now, reader.answer))
+        else:
+            reader.on_done(reader.answer)
 
     def finish(self, answer: Answer, status: Status, error: Exception | None = None) -> None:
         """End an answer that has no reader, or no longer."""
@@ -137,10 +112,10 @@ class StreamState:
         answer.finish(status, error)
         self.emit(AnswerDone(self.now, answer))
 
-    def _fail_waiting(self, error: Exception) -> None:
-        for question in self.waiting:
-            self.finish(question.answer, "failed", error)
-        self.waiting.clear()
+    def open_answers(self) -> Iterator[Answer]:
+        """What somebody waits for."""
+        yield from (r.answer for r in self.readers)
+        yield from (q.answer for q in self.waiting)
 
     # Perception
 
@@ -149,7 +124,10 @@ class StreamState:
         block = self.arrived
         if block is None:
             return False
-        return self.paced or self.window is None or block.last_pts <= self.play_until + EPSILON
+        if self.paced or self.window is None:
+            return True
+        # A file can wait, so nothing of it goes by unconsidered.
+        return not self.background and block.last_pts <= self.play_until + EPSILON
 
     def open_past(self) -> Perception | None:
         """The opening text alone, for a resumed stream that will show no frame."""
@@ -175,6 +153,7 @@ class StreamState:
         if not self._make_room(window, segments):
             return None
         self.perceiver.blocks.take(1)
+        self.written, self.block_rows = 0, sum(len(s) for s in segments)
         self._report_losses(block)
         return Perception(block, window.advance(segments))
 
@@ -189,12 +168,13 @@ class StreamState:
     def _make_room(self, window: Window, segments: list[Segment]) -> bool:
         """A paced stream finishes its oldest readers early rather than wait for them."""
         while not self._has_room(window, segments):
-            if not self.readers:
+            oldest = next((r for r in (*self.background, *self.readers)), None)
+            if oldest is None:
                 return True  # nothing pins it: let the window say what does not fit
             if not self.paced:
                 return False
-            logger.warning("an answer pins more than pinned_seconds=%s allows: truncated", self.config.pinned_seconds)
-            self.close_reader(self.readers[0], "truncated")
+            logger.warning("%r pins more than pinned_seconds=%s allows", oldest.answer, self.config.pinned_seconds)
+            self.close_reader(oldest, "truncated")
         return True
 
     def _has_room(self, window: Window, segments: list[Segment]) -> bool:
@@ -221,28 +201,20 @@ class StreamState:
         self.first = min(self.first, self.now)
         self.frames += block.frames
         self.take_stats()
-        lag = None if block.captured is None else time.monotonic() - block.captured
-        self.emit(
-            FramePerceived(
-                pts=self.now,
-                frames=block.frames,
-                lag=lag,
-                step_seconds=step_seconds,
-                tokens=sum(len(s) for s, _ in perception.placed),
-                window_tokens=len(self.window),
-                slots_used=self.window.cache.used,
-                capacity=self.window.cache.shape.capacity,
-            )
-        )
+        rows = sum(len(s) for s, _ in perception.placed)
+        lag = None if block.captured is None else self.clock() - block.captured
+        self.emit(perceived(self.window, block, rows, lag, step_seconds))
+        self.mind.saw(self, block)
 
     def wrote(self, reader: Reader, logits: Tensor) -> None:
         """A reader's rows are through the model: it chooses its next token from logits [vocabulary]."""
+        self.written += reader.on_done is None
         try:
             piece = reader.choose(logits)
         except (RuntimeError, ValueError) as error:  # an overflow in half precision: nobody else's answer need fail
             piece = ""
             reader.answer.finish("failed", ModelError(f"no token could be chosen: {error}"))
-        if piece:
+        if piece and reader.on_done is None:
             self.emit(AnswerPiece(self.now, reader.answer, piece))
         if reader.answer.done:
             self.close_reader(reader)
@@ -251,14 +223,15 @@ class StreamState:
 
     def note_end(self) -> None:
         """See whether the source is exhausted."""
-        blocks = self.perceiver.blocks
-        if not self.ended and blocks.finished:
+        blocks, thinking = self.perceiver.blocks, self.background or self.mind.pending
+        if not self.ended and blocks.finished and not thinking:
             self.end(blocks.error)
 
     def end(self, error: Exception | None) -> None:
         """Perceive nothing more; what was seen can still be asked about."""
         self.ended = True
         self.error = error
+        self.mind.close()
         self.perceiver.stop()
         if self.error is not None:
             logger.info("stream ended: %s", self.error)  # the caller is told by the event and by `error`
@@ -268,10 +241,12 @@ class StreamState:
     def close(self, error: Exception) -> None:
         """End everything that is still open."""
         self.closed = True
-        for reader in self.readers:  # their slots go with the cache
-            self.finish(reader.answer, "failed", error)
-        self.readers.clear()
-        self._fail_waiting(error)
+        for reader in self.background:  # nobody waits for them
+            reader.answer.finish("failed", error)
+        for answer in self.open_answers():  # their readers' slots go with the cache
+            self.finish(answer, "failed", error)
+        for opened in (self.readers, self.background, self.waiting):
+            opened.clear()
         if not self.ended:
             self.end(None if isinstance(error, StreamClosed) else error)
         self.take_stats()
@@ -281,20 +256,4 @@ class StreamState:
 
     def take_stats(self) -> None:
         """Take the counters that other threads may read, all of one moment."""
-        if self.window is None:
-            self.stats = replace(self.stats, frames_dropped=self.frames_dropped, gap_seconds=self.gap_seconds)
-            return
-        count, cache = self.window.count, self.window.cache
-        lost = 0 if self.memory is None else self.memory.lost_tokens  # taken, and then not written after all
-        self.stats = StreamStats(
-            self.frames,
-            self.frames_dropped,
-            self.gap_seconds,
-            tokens_seen=count.seen,
-            tokens_window=len(self.window),
-            tokens_stored=count.stored - lost,
-            tokens_dropped=count.dropped + lost,
-            peak_slots=cache.peak_used,
-            capacity=cache.shape.capacity,
-            rebases=self.window.rebases,
-        )
+        self.stats = count(self)

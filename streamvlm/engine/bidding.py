@@ -1,0 +1,79 @@
+"""Bidding: what each stream could do in the coming step, and doing what was granted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from streamvlm.engine.planning import Bid, Grant, Sort
+from streamvlm.engine.reader import Reader
+from streamvlm.engine.recall import readers_with_rows
+from streamvlm.engine.step import StreamWork, Turn
+from streamvlm.engine.stream import StreamState
+
+PROMPT_CHUNK = 256  # rows of one question prefilled in one step at most
+DELIMITERS = 8  # rows around a frame's own, about
+LONGEST_LAG = 0.5  # seconds by which a frame is due, or a frame interval if that is less
+
+
+class Work(NamedTuple):
+    """Whose rows a bid is about; without a reader, the stream's newest frame."""
+
+    stream: StreamState
+    reader: Reader | None
+
+
+def interval(stream: StreamState) -> float:
+    """Seconds from one block to the next."""
+    return stream.model.pixels.temporal / stream.config.fps
+
+
+def bids(stream: StreamState) -> Iterator[Bid[Work]]:
+    """What `stream` could do now."""
+    seen = 0 if stream.window is None else stream.window.cache.extent
+    if stream.may_perceive():
+        yield _frame(stream, seen)
+    for reader in (*readers_with_rows(stream), *stream.background):
+        unread = reader.unread
+        sort = Sort.TOKEN if not unread and reader.sort is Sort.PROMPT else reader.sort
+        rows = min(unread, PROMPT_CHUNK) or 1
+        yield Bid(Work(stream, reader), sort, rows, seen, reader.account, whole=False)
+
+
+def _frame(stream: StreamState, seen: int) -> Bid[Work]:
+    block = stream.arrived
+    assert block is not None
+    rows = len(block.tokens) + DELIMITERS
+    deadline = float("inf")
+    if block.captured is not None:
+        deadline = block.captured + min(interval(stream), LONGEST_LAG)
+    return Bid(Work(stream, None), Sort.FRAME, rows, seen + rows, stream.watching, deadline)
+
+
+def carry_out(stream: StreamState, grants: Sequence[Grant[Work]]) -> StreamWork | None:
+    """Place what was granted to one stream, its frame first; None if that comes to nothing.
+
+    Raises:
+        BudgetError: the frame does not fit.
+    """
+    frame = any(g.bid.what.reader is None for g in grants)
+    perception = None
+    if frame:
+        perception = stream.perceive()
+    elif stream.arrived is None:
+        perception = stream.open_past()
+    turns = tuple(_turns(stream, grants))
+    if perception is None and not turns:
+        return None
+    stream.perceived_last = perception is not None
+    return StreamWork(stream, perception, turns)
+
+
+def _turns(stream: StreamState, grants: Sequence[Grant[Work]]) -> Iterator[Turn]:
+    for grant in grants:
+        reader = grant.bid.what.reader
+        if reader is None or reader not in (*stream.readers, *stream.background):  # it had to make room for the frame
+            continue
+        assert stream.window is not None
+        segment, rows = reader.next_rows(stream.window, grant.rows)
+        yield Turn(reader, segment, rows, reader.samples)

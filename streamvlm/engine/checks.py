@@ -1,0 +1,42 @@
+"""What a question must be like to be asked."""
+
+from __future__ import annotations
+
+import math
+
+from streamvlm.engine.stream import StreamState
+
+
+def check_text(state: StreamState, question: str, room: int, setting: str = "max_question_tokens") -> None:
+    """Raise ValueError if a question is empty or takes more than `room` tokens."""
+    if not question.strip():
+        raise ValueError("the question is empty")
+    length = len(state.model.question_layout(question))
+    if length > room:
+        raise ValueError(f"the question takes {length} tokens; {setting} allows {room}")
+
+
+def check_moment(state: StreamState, at: float | None, asked_until: float) -> None:
+    """Raise ValueError if `at` is no moment that is still to come; the stream is to play on to `asked_until`."""
+    if at is None:
+        return
+    if not (math.isfinite(at) and at >= 0):
+        raise ValueError(f"at={at} is not a moment of the stream; it must be 0 or more seconds")
+    # Whatever was asked for before the first block is answered as of that block, so it cannot be too late.
+    past = state.now if state.now > state.first else 0.0
+    if state.ended and at < past:
+        raise ValueError(f"at={at} is past: the stream ended at {past:.2f} s")
+    if not state.ended and not state.paced and math.isfinite(asked_until):
+        past = max(past, asked_until)
+    if at < past:
+        raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
+
+
+def check_between(state: StreamState, between: tuple[float, float] | None) -> None:
+    """Raise ValueError if `between` is no stretch of time, or there is nothing stored to look for it in."""
+    if between is None:
+        return
+    if state.memory is None:
+        raise ValueError(f"between={between} looks into a store, and this stream has none")
+    if not (0 <= between[0] < between[1] < math.inf):
+        raise ValueError(f"between={between} must be (start, stop) seconds with 0 <= start < stop")

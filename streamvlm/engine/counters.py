@@ -1,0 +1,47 @@
+"""What a stream says about itself in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamvlm.engine.events import FramePerceived, StreamStats
+from streamvlm.engine.perceiver import Block
+from streamvlm.memory.window import Window
+
+if TYPE_CHECKING:
+    from streamvlm.engine.stream import StreamState
+
+
+def perceived(window: Window, block: Block, rows: int, lag: float | None, step_seconds: float) -> FramePerceived:
+    """What is told of a block that is now in the window."""
+    return FramePerceived(
+        pts=block.last_pts,
+        frames=block.frames,
+        lag=lag,
+        step_seconds=step_seconds,
+        tokens=rows,
+        window_tokens=len(window),
+        slots_used=window.cache.used,
+        capacity=window.cache.shape.capacity,
+    )
+
+
+def count(stream: StreamState) -> StreamStats:
+    """The counters as of now."""
+    window = stream.window
+    if window is None:
+        return replace(stream.stats, frames_dropped=stream.frames_dropped, gap_seconds=stream.gap_seconds)
+    lost = 0 if stream.memory is None else stream.memory.lost_tokens  # taken, and then not written after all
+    return StreamStats(
+        stream.frames,
+        stream.frames_dropped,
+        stream.gap_seconds,
+        tokens_seen=window.count.seen,
+        tokens_window=len(window),
+        tokens_stored=window.count.stored - lost,
+        tokens_dropped=window.count.dropped + lost,
+        peak_slots=window.cache.peak_used,
+        capacity=window.cache.shape.capacity,
+        rebases=window.rebases,
+    )

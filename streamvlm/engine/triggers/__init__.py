@@ -1,0 +1,1 @@
+"""Ways to know that it is time to speak, all behind one interface."""
