@@ -29,8 +29,8 @@ def _truth(scene: Scene, question: Question) -> str:
     shape = next(iter(_named(question.text, SHAPES)), None)
     found = [t for t in scene.things if color in (None, t.color) and shape in (None, t.shape)]
     about_sign = "sign" in question.text
-    if question.task == "number":
-        return str(scene.sign.number) if scene.sign else NONE
+    if question.task == "sign":
+        return str(scene.sign.text) if scene.sign else NONE
     if question.task == "count":
         return str(len(found))
     if question.task == "is-there":
@@ -131,7 +131,7 @@ def test_answers_are_balanced() -> None:
     for seed in range(3):
         for q in questions_for(Story(seed), 300, 200):
             answers[q.question.task][q.question.answer] += 1
-    for task, most in {"color": 0.2, "shape": 0.25, "count": 0.25, "place": 0.18, "number": 0.15}.items():
+    for task, most in {"color": 0.2, "shape": 0.25, "count": 0.25, "place": 0.18, "sign": 0.15}.items():
         assert max(answers[task].values()) <= most * answers[task].total(), (task, answers[task])
     assert 0.4 < answers["is-there"]["yes"] / answers["is-there"].total() < 0.6
     assert set(answers["color"]) == {*COLORS, NONE}

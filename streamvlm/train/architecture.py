@@ -1,4 +1,4 @@
-"""The embedded model's shape: a real Qwen3-VL, four million parameters."""
+"""The embedded model's shape: a real Qwen3-VL, about five million parameters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Shape:
 
     vision_depth: int = 4
     vision_hidden: int = 128
-    text_layers: int = 4
+    text_layers: int = 6
     text_hidden: int = 192
     text_intermediate: int = 512
     heads: int = 4

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from streamvlm.train.architecture import FRAME_SIDE, GRID
 from streamvlm.vision import resize
-from streamvlm.world.paint import SIGN_SIZE, Painter, sprites_at
-from streamvlm.world.scene import CANVAS, COLORS, SHAPES, Scene, cell_center
+from streamvlm.world.paint import SIGN_SIZE, Painter, camera_offset, sprites_at
+from streamvlm.world.scene import CANVAS, COLORS, SHAPES, WORDS, Scene, Sign, cell_center
 from streamvlm.world.story import Pace, Story
 from streamvlm.world.video import VideoSpec, encode
 
 log = logging.getLogger(__name__)
 
-LABEL_SIZES = (len(COLORS) + 1, len(SHAPES) + 1, 12, 11)  # colour, shape, tens, ones; 0 is nothing
+# Colour, shape, tens, ones, word; 0 is nothing.
+LABEL_SIZES = (len(COLORS) + 1, len(SHAPES) + 1, 12, 11, len(WORDS) + 1)
 _COVER = 0.12  # share of a token's area from which a thing counts as covering it
 _WORTH_A_POOL = 16  # clips; starting workers takes as long as rendering these
 PACES = {"cuts": Pace(quiet=(0.5, 0.5), cut=1.0), "slow": Pace()}
@@ -59,7 +60,7 @@ class Clips:
 
     spec: ClipSpec
     frames: Tensor  # uint8 [clips, frames, 3, side, side]
-    labels: Tensor  # uint8 [clips, frames, tokens, 4] what each merged token covers
+    labels: Tensor  # uint8 [clips, frames, tokens, 5] what each merged token covers
     stories: list[Story]
 
     def scene(self, clip: int, frame: int) -> Scene | None:
@@ -79,7 +80,7 @@ def load_clips(spec: ClipSpec, cache: Path) -> Clips:
 
 
 def _story(spec: ClipSpec, clip: int) -> Story:
-    return Story(spec.first_seed + clip, PACES[spec.kind])
+    return Story(spec.first_seed + clip, PACES[spec.kind], looks="seen")
 
 
 def _render_all(spec: ClipSpec) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def _render_all(spec: ClipSpec) -> tuple[Tensor, Tensor]:
 
 
 def render_clip(spec: ClipSpec, clip: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Frames [n, 3, side, side] as read back from H.264, and their labels [n, tokens, 4]."""
+    """Frames [n, 3, side, side] as read back from H.264, and their labels [n, tokens, 5]."""
     story, painter = _story(spec, clip), Painter()
     times = [index / spec.fps for index in range(spec.frames)]
     quality = random.Random(story.seed).randint(16, 28)
@@ -112,22 +113,28 @@ def render_clip(spec: ClipSpec, clip: int) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def token_labels(story: Story, time: float) -> NDArray[np.uint8]:
-    """uint8 [tokens, 4]: the colour and shape of the thing that covers most of each merged token, the sign's digits."""
+    """uint8 [tokens, 5]: colour and shape of what covers most of each merged token, and what a sign there shows."""
     sprites, scene = sprites_at(story, time)
-    labels = np.zeros((GRID[0] * GRID[1], 4), np.uint8)
+    labels = np.zeros((GRID[0] * GRID[1], len(LABEL_SIZES)), np.uint8)
     best = np.full(len(labels), _COVER)
+    dx, dy = camera_offset(story, time)
     for sprite in sprites:
-        cover = _cover(sprite.x, sprite.y, sprite.size, sprite.size)
+        cover = _cover(sprite.x + dx, sprite.y + dy, sprite.size, sprite.size)
         won = cover > best
         best[won] = cover[won]
         labels[won, 0] = list(COLORS).index(sprite.thing.color) + 1
         labels[won, 1] = SHAPES.index(sprite.thing.shape) + 1
     if scene.sign is not None:
-        tens, ones = divmod(scene.sign.number, 10)
-        seen = _cover(*cell_center(scene.sign.cell), *SIGN_SIZE) > _COVER
-        labels[seen, 2] = tens + 2 if tens else 1
-        labels[seen, 3] = ones + 1
+        x, y = cell_center(scene.sign.cell)
+        labels[_cover(x + dx, y + dy, *SIGN_SIZE) > _COVER, 2:] = _sign_labels(scene.sign)
     return labels
+
+
+def _sign_labels(sign: Sign) -> tuple[int, int, int]:
+    if sign.text in WORDS:
+        return 0, 0, WORDS.index(sign.text) + 1
+    tens, ones = divmod(int(sign.text), 10)
+    return (tens + 2 if tens else 1), ones + 1, 0
 
 
 def _cover(x: float, y: float, width: float, height: float) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import make_episode
 from streamvlm.train.learner import Features, Learner, Score
 from streamvlm.train.loop import MicroBatch
-from streamvlm.train.packing import PADDING, Batch, Packer
+from streamvlm.train.packing import PADDING, Batch, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
 from streamvlm.train.schedule import warm_cosine
 
 log = logging.getLogger(__name__)
 
 _VALIDATION_WINDOWS = (0, 1, 3, 7, 15, 31)
-Record = TypeVar("Record", bound=Batch)
+Record = TypeVar("Record", Batch, Pointers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +91,9 @@ class Curriculum:
         batch = to_device(batch, self._device)
         if stage.auxiliary == 0:
             at = (clip * clips.spec.frames + frame).to(self._device)
-            return MicroBatch((batch, self._features(clips)[at], None, 0.0), weight)
+            return MicroBatch((batch, self._features(clips)[at], None, 0.0, stage.pointing), weight)
         frames, labels = clips.frames[clip, frame].to(self._device), clips.labels[clip, frame].to(self._device)
-        return MicroBatch((batch, frames, labels, stage.auxiliary), weight)
+        return MicroBatch((batch, frames, labels, stage.auxiliary, stage.pointing), weight)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
         clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
@@ -103,7 +103,7 @@ class Curriculum:
         questions = round(stage.questions[0] + share * (stage.questions[1] - stage.questions[0]))
         # Short sequences fill the batch with more episodes, so that steps cost about the same.
         count = max(stage.episodes, round(stage.episodes * (high + 2) / (window + 2) / 2))
-        episodes = [make_episode(clips, window, questions, rng) for _ in range(count)]
+        episodes = [make_episode(clips, window, questions, rng, stage.recipe) for _ in range(count)]
         return self._packer.batch(episodes), clips
 
     def _features(self, clips: Clips) -> Features:
@@ -118,8 +118,8 @@ class Curriculum:
         clips, rng = self.footage.validation, random.Random("validation")
         score: dict[str, tuple[int, int]] = {}
         for window in (w for w in _VALIDATION_WINDOWS if w <= stage.window[1]):
-            episodes = [make_episode(clips, window, 6 + window // 2, rng) for _ in range(48 // (window + 4))]
-            batch = self._packer.batch(episodes)
+            asked, count = 6 + window // 2, 48 // (window + 4)
+            batch = self._packer.batch([make_episode(clips, window, asked, rng, stage.recipe) for _ in range(count)])
             frames = clips.frames[batch.where].to(self._device)
             _add(score, self.learner.accuracy(to_device(batch, self._device), frames))
         right, asked = (sum(column) for column in zip(*score.values(), strict=True))
@@ -137,9 +137,11 @@ def _add(score: dict[str, tuple[int, int]], more: Score) -> None:
 
 
 def to_device(batch: Record, device: torch.device) -> Record:
-    """A record with its tensors on `device`."""
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if isinstance(getattr(batch, f.name), Tensor)}
-    return replace(batch, **{name: tensor.to(device) for name, tensor in tensors.items()})
+    """A record with its tensors, and those of the records in it, on `device`."""
+    parts = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
+    moved |= {name: to_device(part, device) for name, part in parts.items() if isinstance(part, Pointers)}
+    return replace(batch, **moved)
 
 
 def learning_rate(stage: Stage, index: int) -> float:

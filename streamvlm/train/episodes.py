@@ -1,15 +1,28 @@
-"""Episodes: a sink frame, a window of frames, and questions asked somewhere along it."""
+"""Episodes: a sink frame, frames brought back, a window of frames, and questions asked somewhere along it."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
-from streamvlm.world.questions import TASKS, Question, ask, restyle
+from streamvlm.world import standing
+from streamvlm.world.kinds import make, moment
+from streamvlm.world.questions import Question, restyle
+from streamvlm.world.story import Event, Story
+from streamvlm.world.view import View
+from streamvlm.world.wording import VERBS, clock, deed, statement
 
-_SERVED = (*TASKS, "count")  # counting is the slowest to learn
 LATEST = 99999.0  # seconds, the largest timestamp that is trained
+SCENES: Mapping[str, float] = {
+    "color": 1, "shape": 1, "count": 2, "place": 1, "sign": 1, "is-there": 1, "next": 0.3,
+}  # fmt: skip
+_EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
+_TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
+_FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
+_LETTERS = "ABCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +40,7 @@ class Asked:
 
     shot: int  # index into the episode's shots
     question: Question
+    about: tuple[int, ...] = ()  # the shots that show the answer, where only some do
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +48,207 @@ class Episode:
     """What one training sequence holds, before it becomes tokens."""
 
     system: bool  # whether a system prompt opens it
-    shots: tuple[Shot, ...]  # the sink frame, then the window
+    shots: tuple[Shot, ...]  # the sink frame, what was brought back, the window
+    recalled: int  # how many shots after the sink were brought back: questions see them, the window does not
     asked: tuple[Asked, ...]
 
 
-def make_episode(clips: Clips, window: int, questions: int, rng: random.Random) -> Episode:
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the questions of an episode are about."""
+
+    kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
+    recall: float = 0.0  # share of episodes with frames brought back
+    options: float = 0.0  # share of questions that offer lettered answers
+
+
+def make_episode(
+    clips: Clips, window: int, questions: int, rng: random.Random, recipe: Recipe | None = None
+) -> Episode:
     """A sink and `window` frames of one clip at a random rate and a random hour, with `questions` questions."""
-    clip = rng.randrange(clips.spec.clips)
-    strides = [s for s in _strides(clips) if (window - 1) * s < clips.spec.frames]
-    shots = _shots(clips, clip, window, rng.choice(strides or [1]), rng)
-    asked: list[Asked] = []
-    for _ in range(questions * 4):
-        if len(asked) == questions:
-            break
-        shot = rng.randrange(len(shots)) if rng.random() < 0.7 else len(shots) - 1
-        scene = clips.scene(clip, shots[shot].frame)
-        question = ask(scene, rng.choice(_SERVED), rng) if scene else None
-        if question:
-            asked.append(Asked(shot, Question(question.task, restyle(question.text, rng), question.answer)))
-    return Episode(rng.random() < 0.15, shots, tuple(asked))
+    recipe = recipe or Recipe(SCENES)
+    return _Author(clips, window, recipe, rng).write(questions)
 
 
-def _strides(clips: Clips) -> list[int]:
-    """How many frames to step so that the rate is 4, 2 (mostly), 1.3 or 1 per second."""
-    return [2, 2, 2, 2, 2, 2, 1, 3, 4] if clips.spec.kind == "slow" else [1]
+class _Author:
+    """Makes up one episode."""
 
+    def __init__(self, clips: Clips, window: int, recipe: Recipe, rng: random.Random) -> None:
+        self.clips, self.recipe, self.rng = clips, recipe, rng
+        self.clip = rng.randrange(clips.spec.clips)
+        strides = [s for s in _strides(clips, recipe) if (window - 1) * s < clips.spec.frames]
+        stride = rng.choice(strides or [1])
+        self.first = rng.randrange(clips.spec.frames - max(0, (window - 1) * stride))
+        self.sink, start = self._opening(stride)
+        steps = range(window)
+        fps = clips.spec.fps
+        self.window = [Shot(self.clip, self.first + i * stride, start + i * stride / fps) for i in steps]
+        self.recalled = self._brought_back(stride, start) if window and rng.random() < recipe.recall else []
 
-def _shots(clips: Clips, clip: int, window: int, stride: int, rng: random.Random) -> tuple[Shot, ...]:
-    fps = clips.spec.fps
-    first = rng.randrange(clips.spec.frames - max(0, (window - 1) * stride))
-    if rng.random() < 0.15:  # the stream has only begun: the window follows its sink at once
-        first = min(stride, first)
-        sink, start = Shot(clip, 0, 0.0), first / fps
-    else:
+    def _opening(self, stride: int) -> tuple[Shot, float]:
+        """The sink and the time of the window's first frame."""
+        rng, fps = self.rng, self.clips.spec.fps
+        if rng.random() < 0.15:  # the stream has only begun: the window follows its sink at once
+            self.first = min(stride, self.first)
+            return Shot(self.clip, 0, 0.0), self.first / fps
         start = min(LATEST - 60, 10 ** rng.uniform(0.3, 5))
         far = 0.0 if rng.random() < 0.7 else rng.uniform(0, start)
-        sink = Shot(clip, rng.randrange(clips.spec.frames), far)
-    steps = range(window)
-    return (sink, *(Shot(clip, first + i * stride, start + i * stride / fps) for i in steps))
+        return Shot(self.clip, rng.randrange(self.clips.spec.frames), far), start
+
+    def _brought_back(self, stride: int, start: float) -> list[Shot]:
+        """One to three runs of one to four frames from earlier, each at a time of its own."""
+        rng, fps, shots = self.rng, self.clips.spec.fps, []
+        runs = rng.randint(1, 3)
+        times = sorted(rng.uniform(0, max(0.1, start - 4)) for _ in range(runs))
+        for time in times:
+            length = rng.randint(1, 4)
+            same = self.first > length * stride and rng.random() < 0.6
+            clip = self.clip if same else rng.randrange(self.clips.spec.clips)
+            last = self.first if same else self.clips.spec.frames
+            frame = rng.randrange(max(1, last - length * stride))
+            time = round(time * 2) / 2 if rng.random() < 0.7 else time
+            shots += [Shot(clip, frame + i * stride, time + i * stride / fps) for i in range(length)]
+        return shots if all(b.pts > a.pts for a, b in zip(shots, shots[1:], strict=False)) else shots[:1]
+
+    @property
+    def story(self) -> Story:
+        return self.clips.stories[self.clip]
+
+    def seconds(self, shot: Shot) -> float:
+        """The time of a shot in its story."""
+        return shot.frame / self.clips.spec.fps
+
+    def write(self, questions: int) -> Episode:
+        shots = (self.sink, *self.recalled, *self.window)
+        asked: list[Asked] = []
+        kinds = {k: w for k, w in self.recipe.kinds.items() if self.clips.spec.kind == "slow" or k in _TIMELESS}
+        for _ in range(questions * 6):
+            if len(asked) == questions:
+                break
+            kind = self.rng.choices([*kinds], [*kinds.values()])[0]
+            made = self._ask(kind)
+            if made:
+                asked.append(replace(made, question=self._finish(made.question)))
+        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked))
+
+    def _finish(self, question: Question) -> Question:
+        if question.others and self.rng.random() < self.recipe.options:
+            return lettered(question, self.rng)
+        if question.task in _FREE or question.text.startswith(("<", "Notes:")):
+            return question
+        return replace(question, text=restyle(question.text, self.rng))
+
+    def _ask(self, kind: str) -> Asked | None:
+        if not self.window:
+            question = make(kind, self._view(self.sink)) if kind in SCENES else None
+            return Asked(0, question, (0,)) if question else None
+        shot = self._when(kind)
+        if kind == "episode":
+            return self._earlier(shot)
+        view = self._view(self.window[shot])
+        if kind == "note":
+            since = self.window[self.rng.randrange(shot + 1)]
+            question = standing.note(view, self.seconds(since), since.pts)
+        elif kind == "noted":
+            question = self._noted(view)
+        else:
+            question = make(kind, view)
+        return Asked(self._index(shot), question, self._evidence(question, shot)) if question else None
+
+    def _index(self, shot: int) -> int:
+        """Where a frame of the window stands among the episode's shots."""
+        return 1 + len(self.recalled) + shot
+
+    def _evidence(self, question: Question, shot: int) -> tuple[int, ...]:
+        if question.task in ("note", "noted"):
+            return ()
+        if question.needs is None:
+            return (self._index(shot),)
+        seen = [i for i in range(shot + 1) if question.needs[0] <= self.seconds(self.window[i]) <= question.needs[1]]
+        return tuple(self._index(i) for i in seen) if len(seen) <= shot // 2 else ()
+
+    def _view(self, shot: Shot) -> View:
+        since = self.window[0] if self.window else shot
+        return View(self.story, self.seconds(since), self.seconds(shot), self.rng, margin=(0, 0))
+
+    def _when(self, kind: str) -> int:
+        """After which frame of the window a question of `kind` is asked."""
+        last = len(self.window) - 1
+        if kind in _EVENTFUL and self.rng.random() < 0.7:
+            busy = [i for i, shot in enumerate(self.window) if self._busy(self.seconds(shot))]
+            if busy:
+                return self.rng.choice(busy)
+        return self.rng.randint(0, last) if self.rng.random() < 0.6 else last
+
+    def _busy(self, time: float) -> bool:
+        event = self.story.event_at(time)
+        return event.kind != "start" and time < event.stop + standing.SECOND
+
+    def _earlier(self, shot: int) -> Asked | None:
+        """About a frame that was seen earlier, in the window or brought back, named by the time before it."""
+        back = bool(self.recalled) and self.rng.random() < 0.6
+        line = self.recalled if back else self.window[: shot + 1]
+        index = self.rng.randrange(len(line))
+        about, now = line[index], self.window[shot].pts
+        ago = round(now - about.pts)
+        named = f"at {clock(about.pts)}" if self.rng.random() < 0.75 or ago < 2 else f"{ago} seconds ago"
+        then = self.seconds(about)
+        question = moment(View(self.clips.stories[about.clip], then, then, self.rng, margin=(0, 0)), then, named)
+        if question is None or (question.text.startswith("what happened") and not _shown(line, index)):
+            return None
+        plain = question.text.removesuffix(f" {named}?") + "?"
+        text = restyle(question.text if self.rng.random() < 0.8 else plain, self.rng)
+        place = 1 + index if back else self._index(index)
+        return Asked(self._index(shot), replace(question, text=at_moment(about.pts, text)), (place,))
+
+    def _noted(self, view: View) -> Question | None:
+        """A question that earlier notes answer, whatever is to be seen."""
+        other = self.clips.stories[self.rng.randrange(self.clips.spec.clips)]
+        since = self.rng.uniform(0, 20)
+        shift = self.rng.uniform(0, max(1.0, self.window[0].pts - since - 60))
+        events = other.between(since, since + self.rng.uniform(3, 20))[: self.rng.randint(1, 6)]
+        lines = [(e.stop + shift, statement(e)) for e in events]
+        question = _about_notes(events, [time for time, _ in lines], self.rng) if events else None
+        return question and replace(question, text=with_notes(lines, question.text))
+
+
+def _shown(line: list[Shot], index: int) -> bool:
+    """Whether the second before a shot is there to be seen as well."""
+    return index > 1 and line[index].pts - line[index - 2].pts <= 2 * standing.SECOND / 1.9
+
+
+def _about_notes(events: list[Event], times: list[float], rng: random.Random) -> Question | None:
+    told, kind = [statement(e) for e in events], rng.random()
+    one = rng.randrange(len(events))
+    if kind < 0.35:
+        text = at_moment(times[one], f"what happened at {clock(times[one])}?")
+        return Question("noted", text, told[one]) if told.count(told[one]) == 1 else None
+    if kind < 0.6:
+        done = {deed(e) for e in events}
+        who, verb = deed(events[one])
+        if rng.random() < 0.5:
+            return Question("noted", f"did {who} {verb}?", "yes")
+        verb = rng.choice(list(VERBS.values()))
+        return Question("noted", f"did {who} {verb}?", "no") if (who, verb) not in done else None
+    if kind < 0.8 and one + 1 < len(events) and told.count(told[one]) == 1:
+        return Question("noted", f"what happened right after {told[one]}?", told[one + 1])
+    counted = {"entered": "enter", "left": "leave", "blinked": "blink"}
+    verb = rng.choice(list(counted))
+    number = sum(e.kind == counted[verb] for e in events)
+    return Question("noted", f"how many things {verb}?", str(number))
+
+
+def lettered(question: Question, rng: random.Random) -> Question:
+    """The same question with its answers to choose from, and a letter as the answer."""
+    options = [question.answer, *question.others[:3]]
+    rng.shuffle(options)
+    shown = " ".join(f"{letter}. {option}" for letter, option in zip(_LETTERS, options, strict=False))
+    text = f"{question.text} {shown}"
+    return replace(question, text=text, answer=_LETTERS[options.index(question.answer)], others=())
+
+
+def _strides(clips: Clips, recipe: Recipe) -> list[int]:
+    """How many frames to step so that the rate is 4, 2 (mostly), 1.3 or 1 per second; 2 and up to see what happens."""
+    if clips.spec.kind == "cuts":
+        return [1]
+    return [2, 2, 2, 2, 2, 2, 1, 3, 4] if set(recipe.kinds) <= set(SCENES) else [2, 2, 2, 2, 2, 1]

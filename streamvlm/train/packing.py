@@ -16,6 +16,7 @@ from streamvlm.train.vocabulary import END
 
 PADDING = -1
 STREAM = 0
+_REMEMBERED = 50_000  # texts; most hold a time and are never seen again
 _SYSTEM = "You are a helpful assistant."
 
 
@@ -28,7 +29,16 @@ class Rows:
     visual: Tensor  # bool [n]
     block: Tensor  # int64 [n] STREAM, or the number of the question block, from 1
     moment: Tensor  # int64 [n] frame a row belongs to; -1 the prefix; for a block, the last frame it sees
+    recalled: Tensor  # bool [n] rows of frames that were brought back: questions see them, the window does not
     targets: Tensor  # int64 [n] the token to predict, PADDING where none is learnt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pointers:
+    """For questions that only some frames answer: which vision rows those are."""
+
+    row: Tensor  # int64 [p, 2] (episode, row) of the question's last token
+    evidence: Tensor  # bool [p, n] vision rows of the frames that show the answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +51,7 @@ class Batch:
     mask: Tensor  # bool [b, 1, n, n] which row (third axis) sees which (fourth)
     targets: Tensor  # int64 [b, n]
     block: Tensor  # int64 [b, n]
+    pointers: Pointers
     episodes: tuple[Episode, ...]
 
     @property
@@ -68,13 +79,15 @@ class Packer:
             return pad_sequence([getattr(r, name) for r in rows], batch_first=True, padding_value=value)
 
         block, moment = padded("block", PADDING), padded("moment", PADDING)
+        visual, targets = padded("visual", 0), padded("targets", PADDING)
         return Batch(
             ids=padded("ids", 0),
             positions=padded("positions", 0),
-            visual=padded("visual", 0),
-            mask=visibility(block, moment).unsqueeze(1),
-            targets=padded("targets", PADDING),
+            visual=visual,
+            mask=visibility(block, moment, padded("recalled", 0)).unsqueeze(1),
+            targets=targets,
             block=block,
+            pointers=_pointers(episodes, block, moment, visual, targets),
             episodes=tuple(episodes),
         )
 
@@ -87,7 +100,7 @@ class Packer:
         cursor += prefix.extent
         for index, shot in enumerate(episode.shots):
             layout = self._model.frame_layout(GRID, shot.pts)
-            parts.append(_stream_rows(layout, cursor, index))
+            parts.append(_stream_rows(layout, cursor, index, recalled=0 < index <= episode.recalled))
             cursor += layout.extent
             ends.append(cursor)
         for number, asked in enumerate(episode.asked, start=1):
@@ -101,29 +114,51 @@ class Packer:
         targets[len(question) - 1 : -1] = answer
         positions = torch.arange(cursor, cursor + len(ids)).unsqueeze(1).expand(-1, 3)
         same = torch.ones_like(ids)
-        return Rows(ids, positions, same < 0, same * number, same * asked.shot, targets)
+        return Rows(ids, positions, same < 0, same * number, same * asked.shot, same < 0, targets)
 
     def _text(self, text: str) -> Layout:
+        if len(self._questions) > _REMEMBERED:
+            self._questions.clear()
         if text not in self._questions:
             self._questions[text] = self._model.question_layout(text)
         return self._questions[text]
 
     def _answer(self, text: str) -> Tensor:
+        if len(self._answers) > _REMEMBERED:
+            self._answers.clear()
         if text not in self._answers:
             self._answers[text] = self._model.text_layout(text + END).ids
         return self._answers[text]
 
 
-def _stream_rows(layout: Layout, cursor: int, moment: int) -> Rows:
+def _stream_rows(layout: Layout, cursor: int, moment: int, recalled: bool = False) -> Rows:
     same = torch.ones_like(layout.ids)
-    targets = same * PADDING
-    return Rows(layout.ids, layout.positions + cursor, layout.visual, same * STREAM, same * moment, targets)
+    brought = (same > 0) & recalled
+    return Rows(
+        layout.ids, layout.positions + cursor, layout.visual, same * STREAM, same * moment, brought, same * PADDING
+    )
 
 
-def visibility(block: Tensor, moment: Tensor) -> Tensor:
-    """bool [b, n, n]: stream rows see the earlier stream; a block sees the stream up to its moment, and itself."""
+def visibility(block: Tensor, moment: Tensor, recalled: Tensor) -> Tensor:
+    """bool [b, n, n]: stream rows see the earlier stream, but the window does not see what was brought back.
+
+    A question's block sees the whole stream up to its moment, and itself.
+    """
     rows, columns = block.unsqueeze(2), block.unsqueeze(1)
     earlier = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool).tril()
     in_time = moment.unsqueeze(1) <= moment.unsqueeze(2)
     stream = (columns == STREAM) & (rows != PADDING) & in_time
-    return earlier & (stream | (rows == columns))
+    hidden = recalled.unsqueeze(1) & (rows == STREAM) & ~recalled.unsqueeze(2)
+    return earlier & ((stream & ~hidden) | (rows == columns))
+
+
+def _pointers(episodes: Sequence[Episode], block: Tensor, moment: Tensor, visual: Tensor, targets: Tensor) -> Pointers:
+    rows, evidence = [], []
+    for index, episode in enumerate(episodes):
+        for number, asked in enumerate(episode.asked, start=1):
+            if asked.about:
+                learnt = (block[index] == number) & (targets[index] != PADDING)
+                rows.append((index, int(learnt.nonzero()[0])))
+                evidence.append(visual[index] & torch.isin(moment[index], torch.tensor(asked.about)))
+    none = torch.zeros(0, block.shape[1], dtype=torch.bool)
+    return Pointers(torch.tensor(rows, dtype=torch.int64).view(-1, 2), torch.stack(evidence) if evidence else none)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from streamvlm.train.architecture import Shape
 from streamvlm.train.clips import ClipSpec
+from streamvlm.train.episodes import SCENES, Recipe
 from streamvlm.train.run import Run, read_toml, take_run
+from streamvlm.world.kinds import KINDS
 
 RECIPE = "tiny"
 OUT = "runs/tiny"
@@ -29,12 +32,24 @@ class Stage:
     final: float = 0.03  # of `lr`, what the cosine ends at
     decay: int = 0  # steps the cosine spans; 0 is the stage's own, more leaves it before its end
     auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
+    pointing: float = 0.0  # weight of the loss that makes questions point at the frames that answer them
+    kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
+    recall: float = 0.0  # share of sequences with frames brought back from earlier
+    options: float = 0.0  # share of questions that offer lettered answers
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.episodes < 1 or not 0 <= self.window[0] <= self.window[1]:
             raise ValueError(f"a stage needs steps, episodes and a window (fewest, most), got {self}")
+        unknown = set(self.kinds) - {*KINDS, "note", "noted"}
+        if unknown or not self.kinds:
+            raise ValueError(f"unknown kinds of question {sorted(unknown)}; kinds are {[*KINDS, 'note', 'noted']}")
         if not 0 <= self.cuts <= 1:
             raise ValueError(f"cuts is a share in 0..1, got {self.cuts}")
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its questions are about."""
+        return Recipe(self.kinds, self.recall, self.options)
 
 
 @dataclass(frozen=True, slots=True)

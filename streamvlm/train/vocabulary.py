@@ -9,20 +9,30 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from streamvlm.world.questions import phrases
-
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "<|image_pad|>")
-VOCABULARY = 1024
+VOCABULARY = 2048  # at most; merges run out earlier
 # Digits stand alone, so that every number is spelt; " seconds>" closes a timestamp in one token.
 _SPLIT = r" seconds>|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+"
-_CHAT = (
+_FIXED = (
     "system\nYou are a helpful assistant.\nuser\nassistant\n<0.0 seconds>",
-    "Yes No yes no none nothing left right top bottom center middle corner above below before after",
-    "What Where When Who Which How Is Are Was Were Did Do Does Can There The This That It and or not of in on at to",
-    "object objects shape shapes color colors colour number sign time second seconds minute minutes hour ago now last",
-    "first ever seen appeared left moved entered changed happened describe video frame picture scene watch tell say",
+    "Notes:\n Answer yes or no. A. B. C. D. ( ) ? : ; , - ' /",
 )
+# Every word of the world's questions and answers, and some that people will try.
+_WORDS = """
+a an and answer appear appeared are ask assistant at be before after between blink blinked blinking blinks blue bottom
+by camera can center change changed changes changing circle circles color colors colour come comes corner could count
+cross crosses cut dark describe diamond diamonds did dim dimmed disappear disappeared do does doing enter entered
+entering enters ever event everything first five following four frame get go gone green had happen happened happening
+happens has have help helpful here hit hits hitting hour how hours i in is it just know last later leave leaves leaving
+left light like many me middle minute minutes moment most move moved moves moving name new next no none not note notes
+nothing now number object objects of off often on one open or orange order other out part picture pink place please
+position purple read ready red returned right same say says scene second seconds see seen sequence shake shakes shaking
+shape shapes shook show showed showing shown shows side sign signs since slow so some something square squares star
+stars still stop system tell text than that the their them then there these thing things this three time times to top
+triangle triangles true turn turned turning turns two up user video visible wait was watch were what when where which
+white while who why will with word words yellow yes yet you your
+""".split()
 
 
 def build_tokenizer() -> Any:  # noqa: ANN401
@@ -60,13 +70,9 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def _corpus() -> Iterator[str]:
-    for line in _CHAT:
+    for line in (*_FIXED, *(f"{form} {form}" for word in _WORDS for form in (word, word.capitalize()))):
         for _ in range(50):
             yield line
-            yield " ".join(line.lower().split())
-    for phrase in phrases():
-        yield phrase
-        yield phrase[0].upper() + phrase[1:]
 
 
 CHAT_TEMPLATE = (

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from streamvlm.world.scene import CANVAS, CELL, Backdrop, Scene, Sign, Thing, cell_center
+from streamvlm.world.scene import CANVAS, CELL, DIM, Backdrop, Scene, Sign, Thing, cell_center
 from streamvlm.world.story import Event, Story
 
 _FINE = 4  # shapes are drawn this much larger and reduced: anti-aliasing
 SIGN_SIZE = (62, 46)  # pixels, width and height
+SHAKE = 9  # pixels that a shaking camera is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,21 @@ class Sprite:
 def sprites_at(story: Story, time: float) -> tuple[list[Sprite], Scene]:
     """What to draw at `time`, and the scene that gives the sign and the backdrop."""
     event = story.event_at(time)
-    if time >= event.stop:
-        return [_sprite(thing, time) for thing in event.after.things], event.after
+    if time >= event.stop or event.thing is None:
+        scene = event.after if time >= event.stop else event.before
+        return [_sprite(thing, time) for thing in scene.things], scene
     done = (time - event.start) / (event.stop - event.start)
-    still = [t for t in event.before.things if t.id != event.thing]
-    return [_sprite(t, time) for t in still] + [_changing(event, time, done)], event.before
+    still = [_sprite(t, time) for t in event.before.things if t.id != event.thing]
+    return [*still, *_changing(event, time, done)], event.before
+
+
+def camera_offset(story: Story, time: float) -> tuple[int, int]:
+    """(x, y) pixels that the whole picture is displaced at `time`: not at all unless the camera shakes."""
+    event = story.event_at(time)
+    if event.kind != "shake" or time >= event.stop:
+        return 0, 0
+    turn = 17 * (time - event.start)
+    return round(SHAKE * math.cos(turn)), round(SHAKE * math.sin(turn))
 
 
 def _sprite(thing: Thing, time: float) -> Sprite:
@@ -43,16 +54,35 @@ def _sprite(thing: Thing, time: float) -> Sprite:
     return Sprite(thing, x, y, thing.size)
 
 
-def _changing(event: Event, time: float, done: float) -> Sprite:
+def _changing(event: Event, time: float, done: float) -> list[Sprite]:
+    """The thing that an event happens to: none while it blinks."""
     old = next((t for t in event.before.things if t.id == event.thing), None)
     new = next((t for t in event.after.things if t.id == event.thing), None)
+    if event.kind == "blink":
+        return []
+    if event.kind == "hit":
+        struck = next(t for t in event.before.things if t.id == event.other)
+        assert old is not None
+        return [_striking(_sprite(old, time), _sprite(struck, time), 1 - abs(2 * done - 1))]
     if old is not None and new is not None:
-        a, b, ease = _sprite(old, time), _sprite(new, time), done * done * (3 - 2 * done)
-        return Sprite(new, a.x + (b.x - a.x) * ease, a.y + (b.y - a.y) * ease, a.size)
+        ease = done * done * (3 - 2 * done)
+        return [_towards(_sprite(old, time), _sprite(new, time), ease)]
     here = new or old
     assert here is not None
     away = 1 - done if old is None else done
-    return _off_stage(_sprite(here, time), away)
+    return [_off_stage(_sprite(here, time), away)]
+
+
+def _towards(a: Sprite, b: Sprite, share: float) -> Sprite:
+    return Sprite(b.thing, a.x + (b.x - a.x) * share, a.y + (b.y - a.y) * share, a.size)
+
+
+def _striking(sprite: Sprite, struck: Sprite, done: float) -> Sprite:
+    """`sprite` on its way to `struck`; at 1 they touch, at 0 it is at home."""
+    far = math.hypot(struck.x - sprite.x, struck.y - sprite.y)
+    touch = max(0.0, 1 - 0.42 * (sprite.size + struck.size) / far)
+    moved = _towards(sprite, struck, touch * done)
+    return Sprite(sprite.thing, moved.x, moved.y, sprite.size)
 
 
 def _off_stage(sprite: Sprite, away: float) -> Sprite:
@@ -89,9 +119,10 @@ class Painter:
 
     def __init__(self) -> None:
         self._masks: dict[tuple[str, int], Image.Image] = {}
-        self._plates: dict[int, Image.Image] = {}
+        self._plates: dict[str, Image.Image] = {}
         self._backdrops: dict[Backdrop, Image.Image] = {}
         self._font = ImageFont.load_default(size=42)
+        self._small = ImageFont.load_default(size=26)  # the longest word just fits
 
     def frame(self, story: Story, time: float) -> NDArray[np.uint8]:
         """uint8 [CANVAS, CANVAS, 3], the picture at `time` seconds."""
@@ -103,7 +134,21 @@ class Painter:
             mask = self._mask(sprite.thing.shape, max(1, round(sprite.size)))
             corner = (round(sprite.x - mask.width / 2), round(sprite.y - mask.height / 2))
             image.paste(sprite.thing.tint, (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
-        return np.asarray(image)
+        return self._exposed(np.asarray(image), story, scene, time)
+
+    def _exposed(self, picture: NDArray[np.uint8], story: Story, scene: Scene, time: float) -> NDArray[np.uint8]:
+        """What the camera makes of it: shaken, dimmed, with its noise."""
+        dx, dy = camera_offset(story, time)
+        if dx or dy:
+            picture = np.roll(picture, (dy, dx), (0, 1))
+        if not scene.dim and not story.noise:
+            return picture
+        seen = picture.astype(np.float32) * (DIM if scene.dim else 1.0)
+        if story.noise:
+            rng = np.random.default_rng((story.seed, round(time * 1000)))
+            grain = rng.standard_normal((CANVAS, CANVAS, 1), np.float32)
+            seen += story.noise * grain
+        return seen.round().clip(0, 255).astype(np.uint8)
 
     def _mask(self, shape: str, size: int) -> Image.Image:
         if (shape, size) not in self._masks:
@@ -117,15 +162,16 @@ class Painter:
         return self._masks[shape, size]
 
     def _hang(self, image: Image.Image, sign: Sign) -> None:
-        if sign.number not in self._plates:
+        if sign.text not in self._plates:
             plate = Image.new("RGB", SIGN_SIZE, (20, 20, 20))
             pen = ImageDraw.Draw(plate)
             pen.rectangle((3, 3, SIGN_SIZE[0] - 4, SIGN_SIZE[1] - 4), fill=(232, 232, 220))
             middle = (SIGN_SIZE[0] / 2, SIGN_SIZE[1] / 2)
-            pen.text(middle, str(sign.number), fill=(15, 15, 15), font=self._font, anchor="mm")
-            self._plates[sign.number] = plate
+            font = self._font if sign.text.isdecimal() else self._small
+            pen.text(middle, sign.text, fill=(15, 15, 15), font=font, anchor="mm")
+            self._plates[sign.text] = plate
         x, y = cell_center(sign.cell)
-        image.paste(self._plates[sign.number], (round(x - SIGN_SIZE[0] / 2), round(y - SIGN_SIZE[1] / 2)))
+        image.paste(self._plates[sign.text], (round(x - SIGN_SIZE[0] / 2), round(y - SIGN_SIZE[1] / 2)))
 
     def _backdrop(self, backdrop: Backdrop) -> Image.Image:
         if backdrop not in self._backdrops:

@@ -1,4 +1,4 @@
-"""Questions about the present: six tasks, several phrasings, one right answer."""
+"""Questions about a scene at rest: seven tasks, several phrasings, one right answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamvlm.world.scene import COLORS, PLACES, SHAPES, Scene
+from streamvlm.world.scene import COLORS, PLACES, SHAPES, WORDS, Scene
 from streamvlm.world.story import QUIET_BEFORE, Story
 
 NONE = "none"  # the answer about something that is not there
@@ -29,10 +29,14 @@ _PLACE = (
     "where is the {}?", "where is the {} now?", "where do you see the {}?", "where can you see the {}?",
     "in which part of the picture is the {}?", "what is the position of the {}?",
 )  # fmt: skip
-_NUMBER = (
+_SIGN = (
+    "what is on the sign?", "what does the sign show?", "what does the sign show now?", "what does the sign say?",
     "what number is on the sign?", "what number does the sign show?", "which number is on the sign?",
-    "what does the sign say?", "what is the number on the sign?", "what number is shown?", "read the sign.",
-    "what number is on the sign now?", "which number do you see?",
+    "what number is on the sign now?", "read the sign.",
+)  # fmt: skip
+_NEXT = (
+    "what will the sign show next?", "what does the sign show next?", "what comes next on the sign?",
+    "what will the sign say next?",
 )  # fmt: skip
 _THERE = (
     "is there {}?", "is there {} now?", "do you see {}?", "can you see {}?", "is there {} in the picture?",
@@ -47,6 +51,8 @@ class Question:
     task: str
     text: str
     answer: str
+    needs: tuple[float, float] | None = None  # seconds, what must have been seen to know; None: the moment it is asked
+    others: tuple[str, ...] = ()  # wrong answers that are near the right one, where there are any
 
 
 def _article(noun: str) -> str:
@@ -107,10 +113,17 @@ def _place(scene: Scene, rng: random.Random) -> Question | None:
     return _ask(rng, "place", _PLACE, name, PLACES[cell])
 
 
-def _number(scene: Scene, rng: random.Random) -> Question | None:
+def _sign(scene: Scene, rng: random.Random) -> Question | None:
     if scene.sign is None:
-        return _ask(rng, "number", _NUMBER, "", NONE) if rng.random() < ABSENT * 4 else None
-    return _ask(rng, "number", _NUMBER, "", str(scene.sign.number))
+        return _ask(rng, "sign", _SIGN, "", NONE) if rng.random() < ABSENT * 4 else None
+    number = scene.sign.text.isdecimal()
+    phrasings = _SIGN if number else tuple(p for p in _SIGN if "number" not in p)
+    return _ask(rng, "sign", phrasings, "", scene.sign.text)
+
+
+def _next(scene: Scene, rng: random.Random) -> Question | None:
+    following = scene.sign and scene.sign.following
+    return _ask(rng, "next", _NEXT, "", following) if following else None
 
 
 def _is_there(scene: Scene, rng: random.Random) -> Question | None:
@@ -137,8 +150,9 @@ _TASKS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "shape": _shape,
     "count": _count,
     "place": _place,
-    "number": _number,
+    "sign": _sign,
     "is-there": _is_there,
+    "next": _next,
 }
 TASKS = tuple(_TASKS)
 
@@ -155,11 +169,11 @@ def phrases() -> list[str]:
     nouns = [*SHAPES, *(f"{c} object" for c in COLORS), *(f"{c} thing" for c in COLORS), "sign"]
     plurals = [*_PLURALS.values(), *(f"{c} objects" for c in COLORS), "objects", "shapes", "things"]
     groups = (
-        (_COLOR + _PLACE, nouns), (_SHAPE, list(COLORS)), (_COUNT, plurals), (_NUMBER, [""]),
+        (_COLOR + _PLACE, nouns), (_SHAPE, list(COLORS)), (_COUNT, plurals), (_SIGN + _NEXT, [""]),
         (_THERE, [_article(noun) for noun in nouns]),
     )  # fmt: skip
     asked = [phrasing.format(what) for phrasings, whats in groups for phrasing in phrasings for what in whats]
-    return [*asked, *COLORS, *SHAPES, *PLACES, NONE, "yes", "no"]
+    return [*asked, *COLORS, *SHAPES, *PLACES, *WORDS, NONE, "yes", "no"]
 
 
 def restyle(text: str, rng: random.Random) -> str:

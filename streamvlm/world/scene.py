@@ -1,4 +1,4 @@
-"""What the world is made of: things, a sign, and the scene they form."""
+"""What the world is made of: things, a sign, the light, and the scene they form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ PLACES = (
     "left", "center", "right",
     "bottom left", "bottom", "bottom right",
 )  # fmt: skip
+WORDS = ("go", "slow", "stop", "wait")  # what a sign of words shows, always in this order, over and over
 MAX_THINGS = 5
+DIM = 0.5  # brightness while the lights are down
+# Looks that training never shows: one of every shape, of six different colours.
+HELD_OUT = frozenset(
+    {
+        ("red", "star"), ("orange", "cross"), ("yellow", "circle"),
+        ("green", "diamond"), ("blue", "triangle"), ("purple", "square"),
+    }
+)  # fmt: skip
 
 
 def cell_center(cell: int) -> tuple[float, float]:
@@ -50,14 +59,21 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A plate that shows a number."""
+    """A plate that shows a number or a word."""
 
-    number: int  # 0-99
+    text: str  # "0" to "99", or one of WORDS
     cell: int  # index into PLACES
 
     def __post_init__(self) -> None:
-        if not 0 <= self.number <= 99:
-            raise ValueError(f"a sign shows 0 to 99, got {self.number}")
+        if self.text not in WORDS and not (
+            self.text.isdecimal() and str(int(self.text)) == self.text and len(self.text) < 3
+        ):
+            raise ValueError(f"a sign shows 0 to 99 or one of {WORDS}, got {self.text!r}")
+
+    @property
+    def following(self) -> str | None:
+        """What a sign of words shows next; None for numbers, which follow no rule."""
+        return WORDS[(WORDS.index(self.text) + 1) % len(WORDS)] if self.text in WORDS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,7 @@ class Scene:
     things: tuple[Thing, ...]
     sign: Sign | None
     backdrop: Backdrop
+    dim: bool = False  # whether the lights are down
 
     @property
     def free_cells(self) -> list[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
-from dataclasses import dataclass, replace
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 
-from streamvlm.world.scene import COLORS, MAX_THINGS, SHAPES, Backdrop, Scene, Sign, Thing
+from streamvlm.world.happenings import Looks, Playwright
+from streamvlm.world.scene import Scene
 
 QUIET_BEFORE = 0.8  # seconds without events before a question, so that its last sampled frame shows the truth
 QUIET_AFTER = 0.3
@@ -17,7 +18,7 @@ class Pace:
     """How busy a story is."""
 
     quiet: tuple[float, float] = (1.6, 3.6)  # seconds between the end of an event and the next one
-    change: tuple[float, float] = (0.5, 1.0)  # seconds an arrival, a move or a departure takes
+    change: tuple[float, float] = (0.6, 1.0)  # seconds an arrival, a move or a departure takes
     cut: float = 0.04  # chance that the next event replaces the whole scene
 
     def __post_init__(self) -> None:
@@ -31,23 +32,25 @@ class Pace:
 class Event:
     """Something that happened in [start, stop); instantaneous events have start == stop."""
 
-    kind: str  # start, enter, move, leave, sign, cut
+    kind: str  # start, or one of happenings.KINDS
     start: float
     stop: float
     before: Scene
     after: Scene
-    thing: int | None = None  # id of the thing that moved
+    thing: int | None = None  # id of the thing it happened to
+    other: int | None = None  # id of the thing it was hit against
 
 
 class Story:
     """The endless event log of one seed, written as far as anybody asked."""
 
-    def __init__(self, seed: int, pace: Pace | None = None) -> None:
+    def __init__(self, seed: int, pace: Pace | None = None, looks: Looks = "all") -> None:
         self.seed = seed
         self.pace = pace or Pace()
         self._random = random.Random(seed)
-        self._next_id = 0
-        opening = self._fresh_scene()
+        self._playwright = Playwright(self._random, looks)
+        self.noise = self._random.choice((0.0, 0.0, 3.0, 6.0, 9.0))  # standard deviation of the camera's, of 255
+        opening = self._playwright.fresh_scene()
         self.events: list[Event] = [Event("start", 0.0, 0.0, opening, opening)]
         self._starts: list[float] = [0.0]
 
@@ -72,73 +75,20 @@ class Story:
     def until(self, time: float) -> list[Event]:
         """All events that begin before `time`."""
         self.event_at(time)
-        return [event for event in self.events if event.start < time]
+        return self.events[: bisect_left(self._starts, time)]
+
+    def between(self, start: float, stop: float) -> list[Event]:
+        """The events, but for the opening, that begin in [start, stop)."""
+        self.event_at(max(0.0, stop))
+        found = self.events[bisect_left(self._starts, start) : bisect_left(self._starts, stop)]
+        return [event for event in found if event.kind != "start"]
 
     def _append(self) -> None:
         last = self.events[-1]
         start = last.stop + self._random.uniform(*self.pace.quiet)
-        kind, after, thing = self._happening(last.after)
-        stop = start + (self._random.uniform(*self.pace.change) if thing is not None else 0.0)
-        self.events.append(Event(kind, start, stop, last.after, after, thing))
-        self._starts.append(start)
-
-    def _happening(self, scene: Scene) -> tuple[str, Scene, int | None]:
-        if self._random.random() < self.pace.cut:
-            return "cut", self._fresh_scene(), None
-        full, empty = len(scene.things) >= MAX_THINGS, not scene.things
-        weights = {
-            "enter": 0.0 if full else 3.0,
-            "leave": 0.0 if empty else 3.0,
-            "move": 0.0 if empty else 2.0,
-        }
-        kind = self._random.choices([*weights, "sign"], [*weights.values(), 2.0])[0]
-        if kind == "sign":
-            return kind, self._turn_sign(scene), None
-        if kind == "enter":
-            arrived = self._fresh_thing(scene)
-            return kind, replace(scene, things=(*scene.things, arrived)), arrived.id
-        thing = self._random.choice(scene.things)
-        if kind == "leave":
-            return kind, replace(scene, things=tuple(t for t in scene.things if t is not thing)), thing.id
-        moved = replace(thing, cell=self._random.choice(scene.free_cells))
-        return kind, replace(scene, things=tuple(moved if t is thing else t for t in scene.things)), thing.id
-
-    def _turn_sign(self, scene: Scene) -> Scene:
-        """Show another number, or take the sign away, or put it up."""
-        if scene.sign is None:
-            return replace(scene, sign=Sign(self._random.randrange(100), self._random.choice(scene.free_cells)))
-        if self._random.random() < 0.2:
-            return replace(scene, sign=None)
-        number = (scene.sign.number + self._random.randrange(1, 100)) % 100
-        return replace(scene, sign=replace(scene.sign, number=number))
-
-    def _fresh_scene(self) -> Scene:
-        level = self._random.randrange(35, 100)
-        backdrop = Backdrop(self._tone(level), self._tone(level), vertical=self._random.random() < 0.5)
-        scene = Scene((), None, backdrop)
-        if self._random.random() < 0.8:
-            scene = self._turn_sign(scene)
-        for _ in range(self._random.randint(0, MAX_THINGS)):
-            scene = replace(scene, things=(*scene.things, self._fresh_thing(scene)))
-        return scene
-
-    def _tone(self, level: int) -> tuple[int, int, int]:
-        red, green, blue = (level + self._random.randrange(-14, 15) for _ in range(3))
-        return red, green, blue
-
-    def _fresh_thing(self, scene: Scene) -> Thing:
-        """A thing unlike those in sight, so that colour and shape together always name one thing."""
-        seen = {(thing.color, thing.shape) for thing in scene.things}
-        color, shape = self._random.choice([(c, s) for c in COLORS for s in SHAPES if (c, s) not in seen])
-        red, green, blue = (min(255, max(0, v + self._random.randint(-12, 12))) for v in COLORS[color])
-        self._next_id += 1
-        return Thing(
-            id=self._next_id,
-            color=color,
-            shape=shape,
-            cell=self._random.choice(scene.free_cells),
-            size=self._random.randint(42, 54),
-            tint=(red, green, blue),
-            offset=(self._random.uniform(-3, 3), self._random.uniform(-3, 3)),
-            sway=self._random.uniform(0, 6.28),
+        happening = self._playwright.next(last, self.pace.cut)
+        took = self._random.uniform(*self.pace.change) * happening.slowness
+        self.events.append(
+            Event(happening.kind, start, start + took, last.after, happening.after, happening.thing, happening.other)
         )
+        self._starts.append(start)

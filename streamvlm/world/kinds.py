@@ -1,0 +1,144 @@
+"""The kinds of question: what OVO-Bench calls them, and how one is made of what has been seen."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from streamvlm.world import backward, forward, standing
+from streamvlm.world.questions import NONE, TASKS, Question, ask
+from streamvlm.world.scene import COLORS, PLACES, SHAPES, WORDS
+from streamvlm.world.story import Story
+from streamvlm.world.view import View, around
+from streamvlm.world.wording import clock, statement
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of question."""
+
+    name: str
+    group: str  # present, backward, forward or proactive
+    code: str  # OVO-Bench's name of the task, or StreamingBench's
+    make: Callable[[View], Question | None]
+
+
+def _of_the_scene(task: str) -> Callable[[View], Question | None]:
+    def make(view: View) -> Question | None:
+        scene = view.scene_at(view.now)
+        question = ask(scene, task, view.rng) if scene else None
+        return question and replace(question, others=options_for(question, view.rng))
+
+    return make
+
+
+_CODES = {
+    "color": "ATR",
+    "count": "ATR",
+    "shape": "OJR",
+    "is-there": "OJR",
+    "place": "STU",
+    "sign": "OCR",
+    "next": "FPD",
+}
+PRESENT = (*TASKS, "action")
+BACKWARD = ("episode", "before", "order", "never")
+FORWARD = ("repetition", "step", "clue")
+PROACTIVE = ("narrate", "watch")
+
+
+def episode(view: View) -> Question | None:
+    """Something about an earlier moment that is named by its time."""
+    times = [float(t) for t in range(math.ceil(view.since + 1), math.ceil(view.now)) if t < view.now - 0.9]
+    found = None
+    for time in view.rng.sample(times, min(12, len(times))):
+        question = moment(view, time, f"at {clock(time)}")
+        found = question or found
+        if question and _is_over(question, view):
+            break
+    return found
+
+
+def moment(view: View, time: float, named: str) -> Question | None:
+    """A question about an earlier `time`, which its words call `named` ("at 0:12")."""
+    if view.rng.random() < 0.25:
+        return _happened(view.story, time, named)
+    scene = view.scene_at(time)
+    question = ask(scene, view.rng.choice([t for t in TASKS if t != "next"]), view.rng) if scene else None
+    if question is None:
+        return None
+    text, needs = f"{past_tense(question.text)} {named}?", (max(0.0, time - view.margin[0]), time + view.margin[1])
+    return Question("episode", text, question.answer, needs, options_for(question, view.rng))
+
+
+def _happened(story: Story, time: float, named: str) -> Question | None:
+    since = time - standing.SECOND
+    ended = standing.ended(story, since, time)
+    if len(ended) != 1 or not (standing.sharp(story, since) and standing.sharp(story, time)):
+        return None
+    near = [statement(e) for e in story.between(max(0.0, time - 12), time + 8)]
+    others = tuple(dict.fromkeys(n for n in near if n != statement(ended[0])))[:3]
+    return Question("episode", f"what happened {named}?", statement(ended[0]), around(ended[0]), others)
+
+
+def _is_over(question: Question, view: View) -> bool:
+    """Whether something has changed since, so that looking at the present may not do."""
+    assert question.needs is not None
+    return bool(view.story.between(question.needs[1], view.now))
+
+
+_TENSES = (
+    (" does the sign show", " did the sign show"), (" does the sign say", " did the sign say"),
+    (" is there ", " was there "), ("is there ", "was there "), (" are there", " were there"), (" is ", " was "),
+    ("is ", "was "), (" do you see", " did you see"), ("do you see", "did you see"), (" can you see", " could you see"),
+    ("can you see", "could you see"), (" are visible", " were visible"), (" does the ", " did the "),
+)  # fmt: skip
+
+
+def past_tense(text: str) -> str:
+    """A question about the present as one about the past, without its mark: "what color was the star"."""
+    text = text.rstrip("?.")
+    for word in (" right now", " now"):
+        text = text.removesuffix(word)
+    for present, past in _TENSES:
+        if present in text if present.startswith(" ") else text.startswith(present):
+            return text.replace(present, past, 1)
+    return text
+
+
+def options_for(question: Question, rng: random.Random) -> tuple[str, ...]:
+    """Three wrong answers of the same sort."""
+    pools: dict[str, tuple[str, ...]] = {
+        "color": (*COLORS, NONE), "shape": (*SHAPES, NONE), "place": (*PLACES, NONE), "next": WORDS,
+        "count": tuple(str(n) for n in range(6)), "sign": WORDS if question.answer in WORDS else (),
+    }  # fmt: skip
+    pool = [o for o in pools.get(question.task, ()) if o != question.answer]
+    if question.task == "sign" and question.answer.isdecimal():
+        number = int(question.answer)
+        pool = [str((number + d) % 100) for d in (1, 99, 10, 90, 5)]
+    return tuple(rng.sample(pool, 3)) if len(pool) >= 3 else ()
+
+
+_ALL = (
+    *(Kind(task, "present", _CODES[task], _of_the_scene(task)) for task in TASKS),
+    Kind("action", "present", "ACR", forward.action),
+    Kind("episode", "backward", "EPM", episode),
+    Kind("before", "backward", "EPM", backward.before),
+    Kind("order", "backward", "ASI", backward.order),
+    Kind("never", "backward", "HLD", backward.never),
+    Kind("repetition", "forward", "REC", forward.repetition),
+    Kind("step", "forward", "SSR", forward.step),
+    Kind("clue", "forward", "CRR", forward.clue),
+    Kind("narrate", "proactive", "PO", standing.narrate),
+    Kind("watch", "proactive", "PO", standing.watch),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
+
+
+def make(kind: str, view: View) -> Question | None:
+    """A question of `kind` about what the view shows, or None where nothing can be asked without ambiguity."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of question {kind!r}; kinds are {tuple(KINDS)}")
+    return KINDS[kind].make(view)
