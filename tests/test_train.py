@@ -35,7 +35,7 @@ def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
 def _episode(*questions: tuple[int, str], frames: int = 4) -> Episode:
     shots = tuple(Shot(0, i, 100.0 + i / 2) for i in range(frames))
     asked = tuple(Asked(shot, Question("color", text, "red")) for shot, text in questions)
-    return Episode(False, shots, asked)
+    return Episode(False, shots, 0, asked)
 
 
 def _logits(learner: Learner, clips: Clips, episode: Episode) -> torch.Tensor:
@@ -70,11 +70,14 @@ def test_timestamps_and_the_words_of_the_world_are_cheap() -> None:
 def test_visibility_is_the_rule_row_by_row() -> None:
     block = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, PADDING]])
     moment = torch.tensor([[-1, 0, 0, 1, 0, 0, 1, 1, PADDING]])
-    mask = visibility(block, moment)[0]
+    recalled = torch.tensor([[False, False, True, *[False] * 6]])
+    mask = visibility(block, moment, recalled)[0]
     for q in range(9):
         for k in range(9):
             own = block[0, q] == block[0, k]
             stream = block[0, k] == 0 and block[0, q] != PADDING and moment[0, k] <= moment[0, q]
+            if recalled[0, k] and block[0, q] == 0:
+                stream = bool(recalled[0, q]) and stream  # the window never sees what was brought back
             assert bool(mask[q, k]) == bool(k <= q and (own or stream)), (q, k)
     assert mask.diagonal().all()
 

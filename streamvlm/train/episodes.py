@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
@@ -108,7 +109,7 @@ class _Author:
             frame = rng.randrange(max(1, last - length * stride))
             time = round(time * 2) / 2 if rng.random() < 0.7 else time
             shots += [Shot(clip, frame + i * stride, time + i * stride / fps) for i in range(length)]
-        return shots if all(b.pts > a.pts for a, b in zip(shots, shots[1:], strict=False)) else shots[:1]
+        return shots if all(b.pts > a.pts for a, b in pairwise(shots)) else shots[:1]
 
     @property
     def story(self) -> Story:

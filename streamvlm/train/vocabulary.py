@@ -32,7 +32,7 @@ shape shapes shook show showed showing shown shows side sign signs since slow so
 stars still stop system tell text than that the their them then there these thing things this three time times to top
 triangle triangles true turn turned turning turns two up user video visible wait was watch were what when where which
 white while who why will with word words yellow yes yet you your
-""".split()
+"""
 
 
 def build_tokenizer() -> Any:  # noqa: ANN401
@@ -70,7 +70,7 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def _corpus() -> Iterator[str]:
-    for line in (*_FIXED, *(f"{form} {form}" for word in _WORDS for form in (word, word.capitalize()))):
+    for line in (*_FIXED, *(f"{form} {form}" for word in _WORDS.split() for form in (word, word.capitalize()))):
         for _ in range(50):
             yield line
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from streamvlm.world.questions import NONE, Question
 from streamvlm.world.scene import COLORS, PLACES, SHAPES
 from streamvlm.world.view import View, around
@@ -89,7 +91,7 @@ def order(view: View) -> Question | None:
 
 def _following(view: View) -> Question | None:
     events, unique = view.events, view.unique(view.settled)
-    pairs = [(a, b) for a, b in zip(events, events[1:], strict=False) if a in unique and b in view.settled]
+    pairs = [(a, b) for a, b in pairwise(events) if a in unique and b in view.settled]
     if not pairs:
         return None
     first, second = view.choice(pairs)
@@ -107,10 +109,7 @@ def never(view: View) -> Question | None:
         return _nobody(view)
     yes = view.rng.random() < 0.5
     done = {deed(e): e for e in view.settled}
-    if yes:
-        options = [d for d in done if view.clear(d)]
-    else:
-        options = _near_misses(view)
+    options = [d for d in done if view.clear(d)] if yes else _near_misses(view)
     if not options:
         return None
     who, verb = view.choice(options)
@@ -120,13 +119,13 @@ def never(view: View) -> Question | None:
 
 def _near_misses(view: View) -> list[tuple[str, str]]:
     """Deeds that nobody did, of things that were seen or like things that were seen doing them."""
-    done = {deed(e) for e in (*view.events, *view.unsure)}
+    done = dict.fromkeys(deed(e) for e in (*view.events, *view.unsure))
     seen = [f"the {look(t)}" for e in view.events for t in (*e.before.things, *e.after.things)]
     verbs = view.rng.sample(list(VERBS.values()), 3)
     missed = [(who, verb) for who in dict.fromkeys(seen) for verb in verbs]
     missed += [
         (f"the {view.choice(list(COLORS))} {view.choice(list(SHAPES))}", verb)
-        for _, verb in list(done)
+        for _, verb in done
         if verb in VERBS.values()
     ]
     missed += [("the sign", "change"), ("the light", "change"), ("the camera", "shake"), ("the scene", "change")]

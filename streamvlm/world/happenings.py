@@ -119,7 +119,9 @@ class Playwright:
 
     def _move(self, scene: Scene) -> Happening | None:
         thing = self._some(scene, "move")
-        return thing and self._becomes("move", scene, replace(thing, cell=self._random.choice(scene.free_cells)))
+        if thing is None:
+            return None
+        return self._becomes("move", scene, replace(thing, cell=self._random.choice(scene.free_cells)))
 
     def _recolor(self, scene: Scene) -> Happening | None:
         thing = self._some(scene, "recolor")
@@ -131,7 +133,7 @@ class Playwright:
 
     def _blink(self, scene: Scene, thing: Thing | None = None) -> Happening | None:
         thing = thing or self._some(scene, "blink")
-        return thing and Happening("blink", scene, thing.id)
+        return Happening("blink", scene, thing.id) if thing else None
 
     def _hit(self, scene: Scene, thing: Thing | None = None) -> Happening | None:
         thing = thing or self._some(scene, "hit")

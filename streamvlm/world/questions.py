@@ -192,7 +192,10 @@ class TimedQuestion:
 
 
 def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> list[TimedQuestion]:
-    """`count` questions in time order over [1, seconds), tasks in turn, answers as even as can be."""
+    """`count` questions in time order over [1, seconds), tasks in turn, answers as even as can be.
+
+    Where a scene does not allow a task (few signs say what comes next), the next one has its turn.
+    """
     if seconds <= QUIET_BEFORE + 1:
         raise ValueError(f"questions need a stream of more than {QUIET_BEFORE + 1} s, got {seconds}")
     rng = random.Random(f"{story.seed}/{seed}")
@@ -201,19 +204,20 @@ def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> li
     order = rng.sample(TASKS, len(TASKS))
     share = (seconds - 1.1) / count
     for number in range(count):
-        task = order[number % len(TASKS)]
+        turn = number % len(TASKS)
         slot, anywhere = (1 + number * share, 1 + (number + 1) * share), (1.0, seconds - 0.1)
         tries = ((slot, rng.random() < ABSENT), (slot, False), (anywhere, False))
-        options = next((o for span, absent in tries if (o := _candidates(story, span, absent, task, rng))), [])
+        plans = [(task, span, absent) for task in (*order[turn:], *order[:turn]) for span, absent in tries]
+        options = next((o for plan in plans if (o := _candidates(story, *plan, rng))), [])
         if options:
             best = min(options, key=lambda o: used[o.question.task][o.question.answer])
-            used[task][best.question.answer] += 1
+            used[best.question.task][best.question.answer] += 1
             chosen.append(best)
     return sorted(chosen, key=lambda o: o.time)
 
 
 def _candidates(
-    story: Story, span: tuple[float, float], absent: bool, task: str, rng: random.Random
+    story: Story, task: str, span: tuple[float, float], absent: bool, rng: random.Random
 ) -> list[TimedQuestion]:
     """Up to eight questions of a task at quiet times in `span`, about absent or about present things."""
     found: list[TimedQuestion] = []

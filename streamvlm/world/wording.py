@@ -60,7 +60,7 @@ def _done(event: Event) -> str:
 
 
 def deed(event: Event) -> tuple[str, str]:
-    """Who did what, as a question needs it: ("the red star", "blink"). Details (where to, which colour) are left out."""
+    """Who did what, as a question needs it: ("the red star", "blink"); where to or which colour is left out."""
     if event.kind in ("sign", "light", "cut"):
         return {"sign": "the sign", "light": "the light", "cut": "the scene"}[event.kind], "change"
     if event.kind == "shake":
