@@ -47,10 +47,9 @@ def encode(pictures: Iterable[Picture], to: str | BinaryIO, spec: VideoSpec) -> 
         stream: Any = container.add_stream("libx264", rate=spec.fps)
         stream.width = stream.height = spec.size
         stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1  # threads, in the lookahead too, would change the rate control from run to run
-        alone = "lookahead-threads=1:sync-lookahead=0"
-        options = {"crf": str(spec.crf), "preset": "veryfast", "g": str(2 * spec.fps), "x264-params": alone}
-        stream.options = options
+        stream.thread_count = 1  # frame threads would change the rate control from run to run
+        options = {"crf": str(spec.crf), "preset": "veryfast", "g": str(2 * spec.fps)}
+        stream.options = {**options, "x264-params": "mbtree=0"}  # with it the bytes differ from run to run
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(_sized(picture, spec.size), format="rgb24")))
         container.mux(stream.encode(None))
