@@ -139,17 +139,18 @@ def _stream_rows(layout: Layout, cursor: int, moment: int, recalled: bool = Fals
     )
 
 
-def visibility(block: Tensor, moment: Tensor, recalled: Tensor) -> Tensor:
-    """bool [b, n, n]: stream rows see the earlier stream, but the window does not see what was brought back.
+def visibility(block: Tensor, moment: Tensor, recalled: Tensor | None = None) -> Tensor:
+    """bool [b, n, n]: stream rows see the earlier stream, a question's block the stream up to its moment and itself.
 
-    A question's block sees the whole stream up to its moment, and itself.
+    The window does not see the rows that were brought back, bool [b, n], if there are any.
     """
     rows, columns = block.unsqueeze(2), block.unsqueeze(1)
     earlier = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool).tril()
     in_time = moment.unsqueeze(1) <= moment.unsqueeze(2)
     stream = (columns == STREAM) & (rows != PADDING) & in_time
-    hidden = recalled.unsqueeze(1) & (rows == STREAM) & ~recalled.unsqueeze(2)
-    return earlier & ((stream & ~hidden) | (rows == columns))
+    if recalled is not None:
+        stream &= ~(recalled.unsqueeze(1) & (rows == STREAM) & ~recalled.unsqueeze(2))
+    return earlier & (stream | (rows == columns))
 
 
 def _pointers(episodes: Sequence[Episode], block: Tensor, moment: Tensor, visual: Tensor, targets: Tensor) -> Pointers:
