@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from streamvlm.memory.log import StoreOptions
     from streamvlm.memory.store import BlockStore, rebuild_catalogue
     from streamvlm.models.loading import families, load_model
+    from streamvlm.pruning.savings import Savings
+    from streamvlm.pruning.spec import format_prune, parse_prune, prune_methods
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
     from streamvlm.stream import Stream
@@ -89,6 +91,7 @@ __all__ = [
     "RecallCost",
     "Rule",
     "SamplingConfig",
+    "Savings",
     "Schedule",
     "Silence",
     "Simulation",
@@ -109,9 +112,12 @@ __all__ = [
     "__version__",
     "export_blocks",
     "families",
+    "format_prune",
     "import_blocks",
     "load_model",
     "open_source",
+    "parse_prune",
+    "prune_methods",
     "rebuild_catalogue",
 ]
 
@@ -160,6 +166,8 @@ _HOME = {
     "streamvlm.memory.log": ("StoreOptions",),
     "streamvlm.memory.store": ("BlockStore", "rebuild_catalogue"),
     "streamvlm.models.loading": ("families", "load_model"),
+    "streamvlm.pruning.savings": ("Savings",),
+    "streamvlm.pruning.spec": ("format_prune", "parse_prune", "prune_methods"),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
     "streamvlm.stream": ("Stream",),

@@ -14,6 +14,8 @@ from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
+from streamvlm.pruning.economy import Economy
+from streamvlm.pruning.starting import start_economy
 from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig, check_options
 from streamvlm.source import open_source
 from streamvlm.stream import Stream
@@ -69,7 +71,7 @@ class Agent(Closing):
 
         Raises:
             SourceError: the source cannot be opened.
-            ValueError: an unknown option or value.
+            ValueError: an unknown option or value, or a composition for `prune` that is none.
         """
         check_options(options, WatchConfig)
         config = replace(self.watch_config, **options)
@@ -77,6 +79,7 @@ class Agent(Closing):
             raise ValueError("backend is chosen for a whole Agent: pass it in Agent(watch=WatchConfig(backend=…))")
         if config.store is not None and config.policy in ("last_frames", "sliding_recompute"):
             raise ValueError(f"policy={config.policy} prefills afresh and has nothing to store; leave store out")
+        economy = start_economy(self.model, config)
         if isinstance(source, str | Path):
             source = open_source(source, fps=config.fps, realtime=config.realtime)
         try:
@@ -86,7 +89,7 @@ class Agent(Closing):
             if close is not None:
                 close()
             raise
-        return self._begin(source, config, memory)
+        return self._begin(source, config, memory, economy)
 
     def resume(self, store: str | Path, **options: Any) -> Stream:  # noqa: ANN401
         """Reopen what `watch(…, store=…)` kept, also after a crash, to ask about it; nothing new is perceived.
@@ -105,9 +108,15 @@ class Agent(Closing):
             return None
         return LongTermMemory(Path(config.store), self.model, config, resume=resume, wake=self._engine.wake)
 
-    def _begin(self, source: Iterable[Frame], config: WatchConfig, memory: LongTermMemory | None) -> Stream:
+    def _begin(
+        self,
+        source: Iterable[Frame],
+        config: WatchConfig,
+        memory: LongTermMemory | None,
+        economy: Economy | None = None,
+    ) -> Stream:
         self._streams = [s for s in self._streams if not s.closed]
-        stream = Stream(self._engine, source, config, self.sampling, memory)
+        stream = Stream(self._engine, source, config, self.sampling, memory, economy)
         self._streams.append(stream)
         return stream
 

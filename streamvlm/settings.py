@@ -104,6 +104,7 @@ class WatchConfig:
     backend: Backend = "auto"
     queue_frames: int = 4  # decoded frames that may wait for the model
     full_capacity_tokens: int = 32768  # cache size under policy full, which evicts nothing
+    prune: str | tuple[object, ...] | None = None  # what is left out: dtd(tau=0.04)+cap(96), or records of methods
     store: str | None = None  # folder that keeps what leaves the window; None: it is forgotten
     store_codec: Codec = "fp16"  # how it is written: fp16, or int8 for half the bytes
     store_quota_mb: int | None = None  # MiB on disk, the oldest go first; None: no limit

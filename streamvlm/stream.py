@@ -29,6 +29,7 @@ from streamvlm.engine.triggers.base import Trigger
 from streamvlm.engine.triggers.probe import Probe
 from streamvlm.engine.watches import Sentry, Watch, condition_in
 from streamvlm.errors import BusyError, StreamClosed
+from streamvlm.pruning.economy import Economy
 from streamvlm.settings import SamplingConfig, WatchConfig, check_options
 from streamvlm.types import Frame
 
@@ -43,6 +44,7 @@ class Stream(Closing):
         config: WatchConfig,
         sampling: SamplingConfig,
         memory: LongTermMemory | None = None,
+        economy: Economy | None = None,
     ) -> None:
         paced = config.realtime or bool(getattr(source, "live", False))
         perceiver = Perceiver(
@@ -52,6 +54,7 @@ class Stream(Closing):
             queue_frames=config.queue_frames,
             frames_per_block=engine.model.pixels.temporal,
             on_block=engine.wake,
+            economy=economy,
         )
         self.config = config
         self.sampling = sampling
@@ -64,7 +67,9 @@ class Stream(Closing):
         self._listeners = Listeners()
         self._calls = Courier()
         self._ended = Signal()
-        self._state = StreamState(engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock)
+        self._state = StreamState(
+            engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock, economy=economy
+        )
         self._state.mind = Mind(Narration(on=config.narrate), sampling=sampling)
         self._closed = False
         try:

@@ -54,6 +54,14 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print one JSON lis
 
 
 @app.command()
+def prunes(json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False) -> None:
+    """List the methods that --prune may name, with their settings and papers."""
+    from streamvlm.cli.prunes import list_prunes
+
+    list_prunes(json)
+
+
+@app.command()
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Look at this machine, then watch one rendered second and answer about it. Exits 1 if something is broken."""
     from streamvlm.cli.doctor import examine

@@ -36,6 +36,7 @@ HELP = {
     "narrate": "say once a second what happened",
     "pinned_seconds": "evicted stream that answers being written may keep alive",
     "rebase_at": "position past which the cache is shifted back",
+    "prune": "what is left out of every frame, e.g. 'dtd(tau=0.04)+cap(96)'; see `streamvlm prunes`",
     "store": "folder that keeps what leaves the window, to be asked about later",
     "store_codec": "how it is written: fp16, or int8 for half the bytes",
     "store_quota_mb": "MiB on disk, the oldest go first",
@@ -99,4 +100,4 @@ def _plain(kind: Any) -> Any:  # noqa: ANN401
         return str | None
     if get_origin(kind) is tuple:
         return list[str] | None
-    return kind if NoneType in get_args(kind) else kind | None
+    return get_args(kind)[0] | None if NoneType in get_args(kind) else kind | None

@@ -78,8 +78,10 @@ def _failure(error: Exception, code: int) -> typer.Exit:
 
 
 def _watch(source: str, asks: list[Ask], json: bool, config: Config) -> int:
-    from streamvlm import Agent, load_model, open_source
+    from streamvlm import Agent, load_model, open_source, parse_prune
 
+    if config.watch.prune:  # a wrong composition is told before a model is loaded
+        parse_prune(str(config.watch.prune))
     terminal = sys.stdout.isatty() and not json
     if terminal:
         typer.echo(f"loading {config.model.model} …", err=True)

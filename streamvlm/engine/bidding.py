@@ -40,6 +40,18 @@ def bids(stream: StreamState) -> Iterator[Bid[Work]]:
         yield Bid(Work(stream, reader), sort, rows, seen, reader.account, whole=False)
 
 
+def pass_unchanged(stream: StreamState) -> bool:
+    """See a block in which pruning found nothing new: the clock goes on, without a step. False if the next is not
+    such a block."""
+    block = stream.arrived
+    if block is None or len(block.tokens) or stream.window is None or not stream.may_perceive():
+        return False
+    stream.perceiver.blocks.take(1)
+    stream.report_losses(block)
+    stream.saw(block, rows=0, step_seconds=0.0)
+    return True
+
+
 def _frame(stream: StreamState, seen: int) -> Bid[Work]:
     block = stream.arrived
     assert block is not None

@@ -24,15 +24,19 @@ def perceived(window: Window, block: Block, rows: int, lag: float | None, step_s
         window_tokens=len(window),
         slots_used=window.cache.used,
         capacity=window.cache.shape.capacity,
+        grid=block.tokens.grid,
+        kept=tuple(block.tokens.slot.tolist()),
+        saved=block.saved,
     )
 
 
 def count(stream: StreamState) -> StreamStats:
     """The counters as of now."""
-    window = stream.window
+    window, compressed = stream.window, 0 if stream.economy is None else stream.economy.compressed
     if window is None:
         return replace(stream.stats, frames_dropped=stream.frames_dropped, gap_seconds=stream.gap_seconds)
     lost = 0 if stream.memory is None else stream.memory.lost_tokens  # taken, and then not written after all
+    lost += compressed
     return StreamStats(
         stream.frames,
         stream.frames_dropped,
@@ -44,4 +48,5 @@ def count(stream: StreamState) -> StreamStats:
         peak_slots=window.cache.peak_used,
         capacity=window.cache.shape.capacity,
         rebases=window.rebases,
+        saved=replace(stream.saved, compressed=compressed),
     )

@@ -19,7 +19,7 @@ import torch
 from streamvlm.engine.admission import MOST, utilisation
 from streamvlm.engine.asking import fork_due
 from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
-from streamvlm.engine.bidding import Work, bids, carry_out, interval
+from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_unchanged
 from streamvlm.engine.costs import CostModel
 from streamvlm.engine.planning import Bid, Grant, Planner
 from streamvlm.engine.recall import look_up
@@ -197,6 +197,10 @@ class Engine:
         busy = utilisation(self._streams, self.planner.costs) if stream.waiting else 0.0
         stream.refusing = f"watching takes {busy:.0%} of the time there is" if busy > MOST else None
         fork_due(stream)
+        while pass_unchanged(stream):
+            stream.note_end()
+            stream.look()
+            fork_due(stream)
         stream.mind.think(stream)
         return allowed(self.schedule, stream, list(bids(stream)))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from streamvlm.engine.answer import Answer
+from streamvlm.pruning.savings import NOTHING_SAVED, Savings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class StreamStats:
     peak_slots: int = 0
     capacity: int = 0
     rebases: int = 0  # times positions were shifted back, to keep angles small
+    saved: Savings = NOTHING_SAVED  # by pruning; tokens it left out were never prefilled and are not in `tokens_seen`
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class FramePerceived:
     window_tokens: int
     slots_used: int
     capacity: int
+    grid: tuple[int, int] = (0, 0)  # (rows, columns) of the tokens the patch has
+    kept: tuple[int, ...] = ()  # those of them that were kept, as indices on the grid in raster order
+    saved: Savings = NOTHING_SAVED
 
 
 @dataclass(frozen=True, slots=True)

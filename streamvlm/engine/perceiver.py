@@ -16,6 +16,9 @@ import torch
 from streamvlm.engine.signal import HandOver
 from streamvlm.errors import ModelError, SourceError, StreamVLMError
 from streamvlm.models.base import VisionLanguageModel
+from streamvlm.pruning.economy import Economy
+from streamvlm.pruning.protocols import Patch
+from streamvlm.pruning.savings import NOTHING_SAVED, Savings
 from streamvlm.types import Frame, VisionTokens
 
 logger = logging.getLogger(__name__)
@@ -28,12 +31,13 @@ JOIN_SECONDS = 15.0  # longer than a source's read timeout
 class Block:
     """One temporal patch, encoded, and what the engine must know about its frames."""
 
-    tokens: VisionTokens
+    tokens: VisionTokens  # none where pruning found nothing new
     frames: int  # real ones; a lone last frame is shown twice to fill a two-frame patch
     last_pts: float  # seconds; the patch may be seen from this moment on
     captured: float | None  # time.monotonic() of its oldest frame; None for an unpaced file
     gap: float  # seconds the source lost before it
     dropped: tuple[float, ...]  # presentation times of frames pushed out before it
+    saved: Savings = NOTHING_SAVED
 
 
 class Perceiver:
@@ -48,6 +52,7 @@ class Perceiver:
         queue_frames: int,
         frames_per_block: int,
         on_block: Callable[[], None],
+        economy: Economy | None = None,
     ) -> None:
         self.blocks: HandOver[Block] = HandOver(BLOCKS_AHEAD)
         self._source = source
@@ -55,6 +60,8 @@ class Perceiver:
         self._paced = paced
         self._per_block = frames_per_block
         self._on_block = on_block
+        self._economy = economy
+        self._size: tuple[int, int] | None = None  # of the latest frame
         self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
         self._stopping = False
         self._threads = [
@@ -135,11 +142,18 @@ class Perceiver:
         """Encode one block; a patch's missing frames are filled by showing the last one again."""
         filled = [*frames, *[frames[-1]] * (self._model.pixels.temporal - len(frames))]
         duration = sum(f.duration for f in frames)
-        tokens = self._model.encode(torch.stack([f.data for f in filled]), [(frames[0].pts, duration)])[0]
+        pixels, first = torch.stack([f.data for f in filled]), frames[0]
+        saved = NOTHING_SAVED
+        if self._economy is None:
+            tokens = self._model.encode(pixels, [(first.pts, duration)])[0]
+        else:
+            cut = first.gap > 0 or bool(lost) or first.size != self._size
+            seen = self._economy.see(Patch(pixels, self._model.token_grid(*first.size), first.pts, duration, cut))
+            tokens, saved = seen.tokens, seen.saved
+        self._size = first.size
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
-        captured = frames[0].captured
-        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, captured, frames[0].gap, lost))
+        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, first.captured, first.gap, lost, saved))
         self._on_block()
         return ok
 

@@ -23,6 +23,8 @@ from streamvlm.engine.reader import Reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
+from streamvlm.pruning.economy import Economy
+from streamvlm.pruning.savings import NOTHING_SAVED, Savings
 from streamvlm.settings import WatchConfig
 from streamvlm.types import Kind, Segment
 
@@ -44,6 +46,8 @@ class StreamState:
     memory: LongTermMemory | None = None
     clock: Callable[[], float] = time.monotonic
     mind: Mind = field(default_factory=Mind)
+    economy: Economy | None = None  # None: nothing is left out
+    saved: Savings = NOTHING_SAVED
     arrived: Block | None = None  # the next block, as of `look`
     window: Window | None = None
     budget: Budget | None = None
@@ -154,7 +158,7 @@ class StreamState:
             return None
         self.perceiver.blocks.take(1)
         self.written, self.block_rows = 0, sum(len(s) for s in segments)
-        self._report_losses(block)
+        self.report_losses(block)
         return Perception(block, window.advance(segments))
 
     def _make_window(self, prefix: int, block: int) -> Window:
@@ -162,7 +166,8 @@ class StreamState:
         self.budget = plan_budget(self.config, size)
         window = open_window(self.model, self.config, self.budget)
         if self.memory is not None:
-            window.on_evict = self.memory.keep
+            keep = self.memory.keep
+            window.on_evict = keep if self.economy is None else self.economy.before(keep)
         return window
 
     def _make_room(self, window: Window, segments: list[Segment]) -> bool:
@@ -182,7 +187,8 @@ class StreamState:
         promised = self.budget.readers - window.cache.private  # a reader's rows fit whenever its turn comes
         return window.cache.free - promised >= window.slots_needed(segments)
 
-    def _report_losses(self, block: Block) -> None:
+    def report_losses(self, block: Block) -> None:
+        """Tell what was lost before a block."""
         if block.dropped:
             self.frames_dropped += len(block.dropped)
             self.emit(FramesDropped(block.dropped[0], len(block.dropped)))
@@ -194,14 +200,17 @@ class StreamState:
         """The step has written the block: it is part of what the stream has seen."""
         assert self.window is not None
         self.window.commit()
-        block = perception.block
-        if block is None:
-            return
+        if perception.block is not None:
+            self.saw(perception.block, sum(len(s) for s, _ in perception.placed), step_seconds)
+
+    def saw(self, block: Block, rows: int, step_seconds: float) -> None:
+        """A block is part of what the stream has seen; one in which nothing is new took no rows and no step."""
+        assert self.window is not None
         self.now = block.last_pts
         self.first = min(self.first, self.now)
         self.frames += block.frames
+        self.saved += block.saved
         self.take_stats()
-        rows = sum(len(s) for s, _ in perception.placed)
         lag = None if block.captured is None else self.clock() - block.captured
         self.emit(perceived(self.window, block, rows, lag, step_seconds))
         self.mind.saw(self, block)
