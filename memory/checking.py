@@ -22,7 +22,7 @@ class Problem:
 
 
 def check_blocks(reader: BlockReader, entries: Iterable[Entry]) -> list[Problem]:
-    """Check the header of every segment, and head, layers and footer of every block."""
+    """Check the header of every segment, and head, layers, footer and picture of every block."""
     problems = [
         Problem(str(segment_path(reader.folder, number)), None, "the segment's header is damaged")
         for number, header in headers(reader.folder).items()
@@ -31,6 +31,7 @@ def check_blocks(reader: BlockReader, entries: Iterable[Entry]) -> list[Problem]
     for entry in entries:
         try:
             reader.encoded(entry)
+            reader.picture(entry)
         except StoreError as error:
             problems.append(Problem(error.path, entry.id, error.cause))
     return problems

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -89,6 +90,20 @@ class BlockReader:
         payload = buffer.view(len(wanted), -1)
         return unpack_block(self.identity, self._load(entry, wanted, payload), payload)
 
+    def picture(self, entry: Entry) -> bytes:
+        """A block's thumbnail alone; empty if it has none.
+
+        Raises:
+            CorruptError: it is damaged, or the block's head is.
+            StoreError: the segment is gone or cannot be read.
+        """
+        path = segment_path(self.folder, entry.segment)
+        with _reading(path, entry), opened(path) as fd:
+            head = self._head(fd, entry, path)
+        if head.picture_damaged:
+            raise CorruptError(path, f"the picture of block {entry.id} fails its checksum")
+        return head.about.thumbnail
+
     def encoded(self, entry: Entry) -> Encoded:
         """One block as it was written, its footer checked too."""
         layers = self.identity.shape.layers
@@ -103,21 +118,16 @@ class BlockReader:
             StoreError: the segment is gone or cannot be read.
         """
         path = segment_path(self.folder, entry.segment)
-        try:
-            with opened(path) as fd:
-                head = self._head(fd, entry, path)
-                row, size = 0, payload.shape[1]
-                for first, count in _pieces(layers, max(1, PIECE // size)):
-                    piece = payload[row : row + count]
-                    read_all(fd, [as_bytes(piece)], entry.offset + entry.payload + first * size, str(path))
-                    check_layers(head, range(first, first + count), piece, str(path))
-                    row += count
-                if whole and not is_footer(self._footer(fd, entry), head):
-                    raise CorruptError(path, f"block {entry.id} has a damaged footer")
-        except FileNotFoundError as error:
-            raise StoreError(path, f"block {entry.id} is gone: its segment was dropped") from error
-        except OSError as error:
-            raise StoreError(path, f"cannot read block {entry.id}: {error.strerror}") from error
+        with _reading(path, entry), opened(path) as fd:
+            head = self._head(fd, entry, path)
+            row, size = 0, payload.shape[1]
+            for first, count in _pieces(layers, max(1, PIECE // size)):
+                piece = payload[row : row + count]
+                read_all(fd, [as_bytes(piece)], entry.offset + entry.payload + first * size, str(path))
+                check_layers(head, range(first, first + count), piece, str(path))
+                row += count
+            if whole and not is_footer(self._footer(fd, entry), head):
+                raise CorruptError(path, f"block {entry.id} has a damaged footer")
         return head
 
     def _head(self, fd: int, entry: Entry, path: Path) -> Head:
@@ -134,6 +144,16 @@ class BlockReader:
         data = bytearray(FOOTER_BYTES)
         read_all(fd, [memoryview(data)], entry.offset + layout.footer, str(entry.segment))
         return bytes(data)
+
+
+@contextmanager
+def _reading(path: Path, entry: Entry) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError(path, f"block {entry.id} is gone: its segment was dropped") from error
+    except OSError as error:
+        raise StoreError(path, f"cannot read block {entry.id}: {error.strerror}") from error
 
 
 def _pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:

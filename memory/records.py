@@ -1,6 +1,7 @@
 """The record: one block inside a segment file.
 
     head     magic, crc32 of the rest of the head, its fields, positions, a crc32 per layer, texts
+    picture  the thumbnail, whose crc32 is among the fields: damage to it costs the picture and not the block
     payload  from the next multiple of 64 bytes: the layers' bytes (codecs.py)
     footer   magic, block id, the head's crc32, crc32 of these: written last, the mark of a whole record
     zeros    up to a multiple of 4 KiB
@@ -29,7 +30,8 @@ from streamvlm.types import Kind
 PAGE = 4096
 MAGIC, END_MAGIC = b"KVB1", b"KVE1"
 _START = struct.Struct("<4sII")  # magic, crc32 of the head from its 12th byte on, the head's length
-_FIELDS = struct.Struct("<8sQIIIddBII")  # tag, id, tokens, layers, extent, start, stop, kind, bytes of stream and text
+# tag, id, tokens, layers, extent, start, stop, kind, bytes of stream, text and picture, crc32 of the picture
+_FIELDS = struct.Struct("<8sQIIIddBIIII")
 _FOOTER = struct.Struct("<4sQII")
 FIRST_BYTES = _START.size
 FOOTER_BYTES = _FOOTER.size
@@ -62,7 +64,8 @@ class Head:
     about: About
     layer_crcs: tuple[int, ...]
     crc: int  # of the head
-    nbytes: int  # of the head
+    nbytes: int  # of the head and the picture after it
+    picture_damaged: bool = False  # then `about` has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class RecordLayout:
 
     @classmethod
     def of(cls, identity: Identity, head: int, tokens: int) -> RecordLayout:
-        """The layout of a record whose head takes `head` bytes."""
+        """The layout of a record whose head and picture take `head` bytes."""
         layer = LayerLayout.of(identity.codec, identity.shape, tokens).nbytes
         return cls(align(head, ALIGN), layer, identity.shape.layers)
 
@@ -110,13 +113,13 @@ def pack(identity: Identity, block_id: int, block: Encoded) -> tuple[RecordLayou
 
 
 def _pack_head(tag: bytes, block_id: int, about: About, crcs: list[int]) -> bytes:
-    stream, text = about.stream.encode(), about.text.encode()
-    sizes = (len(stream), len(text))
+    stream, text, picture = about.stream.encode(), about.text.encode(), about.thumbnail
+    sizes = (len(stream), len(text), len(picture), zlib.crc32(picture))
     span = (about.extent, about.start, about.stop, int(about.kind))
     fields = _FIELDS.pack(tag, block_id, len(about), len(crcs), *span, *sizes)
     positions = about.positions.contiguous().numpy().astype("<i8").tobytes()
-    rest = b"".join((fields, positions, struct.pack(f"<{len(crcs)}I", *crcs), stream, text, about.thumbnail))
-    return _START.pack(MAGIC, zlib.crc32(rest), _START.size + len(rest)) + rest
+    rest = b"".join((fields, positions, struct.pack(f"<{len(crcs)}I", *crcs), stream, text))
+    return _START.pack(MAGIC, zlib.crc32(rest), _START.size + len(rest) + len(picture)) + rest + picture
 
 
 def _pack_footer(block_id: int, head_crc: int) -> bytes:
@@ -125,7 +128,7 @@ def _pack_footer(block_id: int, head_crc: int) -> bytes:
 
 
 def head_bytes(first: bytes) -> int | None:
-    """Length of the head that starts with these bytes, or None if no record starts here."""
+    """Length of head and picture of the record that starts with these bytes, or None if none starts here."""
     if len(first) < _START.size or first[:4] != MAGIC:
         return None
     length = int(_START.unpack_from(first)[2])
@@ -133,18 +136,21 @@ def head_bytes(first: bytes) -> int | None:
 
 
 def unpack_head(data: bytes) -> Head | None:
-    """A head from exactly its bytes; None if they are damaged."""
+    """A head from exactly its bytes and its picture's; None if they are damaged, but for the picture."""
     crc = int(_START.unpack_from(data)[1])
-    if zlib.crc32(memoryview(data)[_START.size :]) != crc:
-        return None
     tag, block_id, tokens, layers, *rest = _FIELDS.unpack_from(data, _START.size)
-    extent, start, stop, kind, stream_size, text_size = rest
-    sizes = (24 * tokens, 4 * layers, stream_size, text_size)
+    extent, start, stop, kind, stream_size, text_size, picture_size, picture_crc = rest
+    end = len(data) - picture_size
+    if end < _START.size or zlib.crc32(memoryview(data)[_START.size : end]) != crc:
+        return None
+    sizes = (24 * tokens, 4 * layers, stream_size, text_size, picture_size)
     ends = list(accumulate(sizes, initial=_START.size + _FIELDS.size))
-    positions, crcs, stream, text = (data[a:b] for a, b in pairwise(ends))
+    positions, crcs, stream, text, picture = (data[a:b] for a, b in pairwise(ends))
+    damaged = zlib.crc32(picture) != picture_crc
     grid = torch.frombuffer(bytearray(positions), dtype=torch.int64).view(tokens, 3)
-    about = About(grid, extent, Kind(kind), start, stop, text.decode(), stream.decode(), data[ends[-1] :])
-    return Head(tag, block_id, about, struct.unpack(f"<{layers}I", crcs), crc, len(data))
+    shown = b"" if damaged else picture
+    about = About(grid, extent, Kind(kind), start, stop, text.decode(), stream.decode(), shown)
+    return Head(tag, block_id, about, struct.unpack(f"<{layers}I", crcs), crc, len(data), damaged)
 
 
 def is_footer(data: bytes, head: Head) -> bool:

@@ -30,7 +30,7 @@ from streamvlm.memory.records import (
     unpack_head,
 )
 
-VERSION = 1
+VERSION = 2  # 1 had no checksum of its own for the thumbnail
 PRIVATE = 0o600  # keys and values reveal the video
 _MAGIC = b"StreamKV"
 _START = struct.Struct("<8sIII")  # magic, crc32 of what follows it, version, length of the JSON after it
@@ -204,7 +204,7 @@ class Found:
 
 
 def record_at(fd: int, identity: Identity, offset: int) -> Found | None:
-    """The record of this identity at `offset`, if head, footer and every layer are intact."""
+    """The record of this identity at `offset`, if head, footer and every layer are intact; its picture need not be."""
     length = head_bytes(os.pread(fd, FIRST_BYTES, offset))
     size = os.fstat(fd).st_size
     if length is None or offset + length > size:

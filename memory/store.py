@@ -210,6 +210,10 @@ class BlockStore:
             raise ValueError(f"layers must be within 0..{shape.layers - 1}, got {list(layers)}")
         return self._reader.read(self.entries(ids), layers, threads, out)
 
+    def picture(self, entry: Entry) -> bytes:
+        """The JPEG stored beside a block, read alone; empty if there is none. Raises as `get` does."""
+        return self._reader.picture(entry)
+
     def encoded(self, entry: Entry) -> Encoded:
         """One block as it was written. Raises as `get` does."""
         return self._reader.encoded(entry)

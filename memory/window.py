@@ -232,6 +232,13 @@ class Window:
         self._kill(gone)
         self.entries = [e for e in self.entries if e not in gone]
 
+    def hand_over(self) -> None:
+        """The stream is closed: offer what was seen and has not left yet to whoever takes what leaves."""
+        for entry in self.entries if self.on_evict is not None and not self.policy.recompute else ():
+            if entry.stop > entry.start:
+                assert self.on_evict is not None
+                self.on_evict(self.block_of(entry))
+
     def block_of(self, entry: WindowEntry) -> KVBlock:
         """What of an entry can be kept elsewhere."""
         keys = self.cache.unrotated(entry.slots) if entry.master is None else entry.master

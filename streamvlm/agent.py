@@ -11,6 +11,7 @@ from streamvlm.closing import Closing
 from streamvlm.engine.baselines import Schedule
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.longterm import LongTermMemory
+from streamvlm.engine.sessions import later
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
@@ -64,6 +65,7 @@ class Agent(Closing):
     def watch(self, source: str | Path | Iterable[Frame], **options: Any) -> Stream:  # noqa: ANN401
         """Begin to watch a file, a folder of images, a URL, a webcam, or any iterable of frames.
 
+        A `store` that an earlier stream left, also one that crashed, is continued, at times after those stored.
         `options` are fields of WatchConfig (fps, realtime, policy, window_seconds, …). A file plays as far as it is
         asked about, `play()` lets it run; a live source, or a file with `realtime=True`, runs by the clock.
         An iterable is taken as it comes: `fps` then only says how large a window its frames need, and with
@@ -71,6 +73,8 @@ class Agent(Closing):
 
         Raises:
             SourceError: the source cannot be opened.
+            FingerprintError: the store was written by another model, precision or prompt.
+            StoreError: the store cannot be written, or another process writes it.
             ValueError: an unknown option or value, or a composition for `prune` that is none.
         """
         check_options(options, WatchConfig)
@@ -84,6 +88,9 @@ class Agent(Closing):
             source = open_source(source, fps=config.fps, realtime=config.realtime)
         try:
             memory = self._memory(config, resume=False)
+            if memory is not None:
+                live = config.realtime or bool(getattr(source, "live", False))
+                source = later(source, memory.begin_session(live=live))
         except BaseException:
             close = getattr(source, "close", None)
             if close is not None:

@@ -108,6 +108,7 @@ class WatchConfig:
     store: str | None = None  # folder that keeps what leaves the window; None: it is forgotten
     store_codec: Codec = "fp16"  # how it is written: fp16, or int8 for half the bytes
     store_quota_mb: int | None = None  # MiB on disk, the oldest go first; None: no limit
+    store_pictures: int = 128  # pixels, longer side of the JPEG kept with what leaves the window; 0: none
     retrieve_tokens: int = 512  # tokens brought back for one question at most
     retrieve_blocks: int = 64  # temporal patches brought back for one question at most
     retrieve_method: RetrieveMethod = "mean_key"
@@ -123,6 +124,7 @@ class WatchConfig:
         _require_least(self, 1, "rebase_at", "queue_frames", "full_capacity_tokens")
         _require_choice("store_codec", Codec, self.store_codec)
         _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)
+        _require_least(self, 0, "store_pictures")
         _require_least(self, 1, "store_quota_mb", "retrieve_tokens", "retrieve_blocks")
 
 

@@ -72,6 +72,8 @@ class Stream(Closing):
         )
         self._state.mind = Mind(Narration(on=config.narrate), sampling=sampling)
         self._closed = False
+        if memory is not None:
+            perceiver.on_seen = memory.looks.note
         try:
             engine.add(self._state)
         except StreamClosed:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Literal
 
-from streamvlm.engine.evidence import Moment, RecallCost
+from streamvlm.engine.evidence import Glimpse, Moment, RecallCost, Recalled
 from streamvlm.engine.signal import Signal
 from streamvlm.errors import ReaderCancelled
 
@@ -36,6 +36,8 @@ class Answer:
         self.ttft_s: float | None = None  # wall seconds from its snapshot to its first token
         self.evidence: tuple[tuple[float, float], ...] = ()  # spans [start, stop) of stream it could see
         self.recalled: tuple[Moment, ...] = ()  # what was brought back from memory for it
+        self.in_view: tuple[Glimpse, ...] = ()  # what was in its window besides, of a stream with a store
+        self.unreadable = 0  # blocks that were to be brought back and that the disk did not give back
         self.recall_cost: RecallCost | None = None  # where the time of that went; None while nothing was looked up
         self.error: Exception | None = None
         self.cancel_requested = False
@@ -116,10 +118,11 @@ class Answer:
             self.status = "writing"
             self._started = self._clock()
 
-    def remember(self, moments: tuple[Moment, ...], cost: RecallCost) -> None:
-        """These were brought back from memory before it was written, at that cost."""
+    def remember(self, recalled: Recalled, in_view: tuple[Glimpse, ...]) -> None:
+        """This was brought back from memory before it was written, to be seen besides the window."""
         with self._signal.changing():
-            self.recalled, self.recall_cost = moments, cost
+            self.recalled, self.recall_cost, self.in_view = recalled.moments, recalled.cost, in_view
+            self.unreadable = recalled.unreadable
 
     def write(self, piece: str, tokens: int) -> None:
         """That many tokens more, and the text they completed, which may be empty."""

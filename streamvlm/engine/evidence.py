@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,6 +18,15 @@ class Moment:
     start: float  # seconds
     stop: float
     score: float  # of the retrieval method; comparable within one answer
+    thumbnail: bytes = field(default=b"", repr=False)  # a small JPEG; empty if none was kept, or it is damaged
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A frame that was in the window when a question was asked."""
+
+    at: float  # seconds
+    thumbnail: bytes = field(repr=False)  # a small JPEG
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class Recalled:
     blocks: tuple[KVBlock, ...] = ()
     moments: tuple[Moment, ...] = ()
     cost: RecallCost = RecallCost()
+    unreadable: int = 0  # blocks that were wanted and that the disk did not give back
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,12 +20,15 @@ from torch import Tensor
 
 from streamvlm.engine.evidence import Moment, RecallCost, Recalled, Search
 from streamvlm.engine.identity import fingerprint_of
+from streamvlm.engine.looks import Looks
+from streamvlm.engine.sessions import Session, next_session
 from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import Entry
 from streamvlm.memory.log import StoreOptions
 from streamvlm.memory.spill import Spiller
 from streamvlm.memory.store import BlockStore
+from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.retrieval.index import Index
 from streamvlm.retrieval.methods import method
@@ -52,16 +55,17 @@ class LongTermMemory:
     def __init__(
         self, folder: Path, model: VisionLanguageModel, config: WatchConfig, *, resume: bool, wake: Callable[[], None]
     ) -> None:
+        """Open the memory in `folder`; with `resume` it has to be there, otherwise it is made if it is not."""
         spec = model.text_spec
         shape = BlockShape(spec.layers, spec.kv_heads, spec.head_dim)
         quota = None if config.store_quota_mb is None else config.store_quota_mb << 20
         fingerprint, options = fingerprint_of(model, config), StoreOptions(quota=quota)
         blocks = folder / "blocks"
-        if resume:
+        self.folder = folder
+        found = resume or BlockStore.exists(blocks)
+        if found:
             self.store = BlockStore.open(blocks, fingerprint, shape, options=options)
         else:
-            if BlockStore.exists(blocks):
-                raise StoreError(folder, "already holds a stream; resume it, or choose another folder")
             self.store = BlockStore.create(blocks, fingerprint, shape, options)
         self._config = config
         self._wake = wake
@@ -73,9 +77,9 @@ class LongTermMemory:
             place = folder / f"index-{config.retrieve_method}"
             self._index = Index(place, layers=spec.layers, width=width, label=label)
             self._retriever = KeyRetriever(self._index, represented, kv_heads=spec.kv_heads)
-            if resume:
+            if found:
                 added, removed = self._retriever.catch_up(STREAM, (e.id for e in self.store.blocks()), self.store.get)
-                logger.info("resumed %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
+                logger.info("opened %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
         except BaseException:
             self.store.close()  # nobody else could open it while we hold its lock
             raise
@@ -84,6 +88,8 @@ class LongTermMemory:
         self._refused = 0  # tokens that `keep` could not take
         self._outgrown = 0  # tokens dropped for the quota
         self._outgrown_before = self._dropped_for_quota()
+        lasting = config.sink_frames // model.pixels.temporal + 1
+        self.looks = Looks(config.store_pictures, lasting=lasting, embeds=False)
         self._had_blocks = self.store.catalogue.totals().blocks > 0
 
     @property
@@ -102,10 +108,23 @@ class LongTermMemory:
         """Seconds up to which the stored stream reaches; 0 when empty."""
         return self.store.catalogue.totals().stop
 
+    def begin_session(self, *, live: bool) -> Session:
+        """Watching begins, or begins again after what is stored.
+
+        Raises:
+            StoreError: the disk does not take it; the memory is closed.
+        """
+        try:
+            return next_session(self.folder, self.last_moment, live=live)
+        except OSError as error:
+            self.close()
+            raise StoreError(self.folder, f"cannot be written: {error.strerror}") from error
+
     def keep(self, block: KVBlock) -> bool:
         """Take what leaves the window. Never blocks; False if it had to be dropped."""
         vectors = self._retriever.method.represent(block.keys)
-        taken = self._spiller.offer(replace(block, stream=STREAM), note=vectors)
+        picture = self.looks.take(block.start).picture
+        taken = self._spiller.offer(replace(block, stream=STREAM, thumbnail=picture), note=vectors)
         self._refused += 0 if taken else len(block)
         return taken
 
@@ -137,9 +156,27 @@ class LongTermMemory:
         on_disk = time.monotonic()
         chosen = self._choose(search)
         selected = time.monotonic()
-        blocks = self.store.read([c.block for c in chosen]) if chosen else []
+        read = self._read([c.block for c in chosen])
+        found = [(c, block) for c in chosen if (block := read.get(c.block)) is not None]
         cost = RecallCost(wait=on_disk - begun, select=selected - on_disk, read=time.monotonic() - selected)
-        return Recalled(tuple(blocks), tuple(Moment(c.start, c.stop, c.score) for c in chosen), cost)
+        moments = tuple(Moment(c.start, c.stop, c.score, block.thumbnail) for c, block in found)
+        return Recalled(tuple(block for _, block in found), moments, cost, len(chosen) - len(found))
+
+    def _read(self, ids: Sequence[int]) -> dict[int, KVBlock]:
+        """The blocks that can be read, by id; one that cannot does not take the others with it."""
+        if not ids:
+            return {}
+        try:
+            return dict(zip(ids, self.store.read(ids), strict=True))
+        except StoreError:
+            return {i: block for i in ids if (block := self._read_one(i)) is not None}
+
+    def _read_one(self, block_id: int) -> KVBlock | None:
+        try:
+            return self.store.get(block_id)
+        except StoreError as error:
+            logger.warning("a block is left out of what was recalled: %s", error)
+            return None
 
     def _choose(self, search: Search) -> tuple[Candidate, ...]:
         """The blocks to bring back, in time order."""
@@ -157,8 +194,13 @@ class LongTermMemory:
             return sys.maxsize, sys.maxsize
         return entry.tokens, entry.extent
 
-    def stop(self) -> None:
-        """Take no more searches; does not wait."""
+    def stop(self, window: Window | None) -> None:
+        """Take what a `window` that is closed still holds, and no more searches; does not wait."""
+        if window is not None:
+            try:
+                window.hand_over()
+            except RuntimeError as error:  # the device is gone
+                logger.warning("what was in the window is not stored: %s", error)
         self._searchers.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:

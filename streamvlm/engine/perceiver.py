@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -62,6 +62,7 @@ class Perceiver:
         self._on_block = on_block
         self._economy = economy
         self._size: tuple[int, int] | None = None  # of the latest frame
+        self.on_seen: Callable[[Sequence[Frame], VisionTokens], None] | None = None  # told of each patch, encoded
         self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
         self._stopping = False
         self._threads = [
@@ -153,6 +154,8 @@ class Perceiver:
         self._size = first.size
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
+        if self.on_seen is not None and len(tokens):
+            self.on_seen(frames, tokens)
         ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, first.captured, first.gap, lost, saved))
         self._on_block()
         return ok

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
-from streamvlm.engine.evidence import Recalled
+from streamvlm.engine.evidence import Glimpse, Recalled
 from streamvlm.engine.moments import told
 from streamvlm.engine.planning import Account, Sort
 from streamvlm.memory.slots import Rows
@@ -31,6 +31,7 @@ class Lookup:
     probe: Probe
     between: tuple[float, float] | None
     found: Future[Recalled] | None = None  # None while the question is being read
+    in_view: tuple[Glimpse, ...] = ()
     begun: float = field(default_factory=time.monotonic)
     probed: float = 0.0  # time.monotonic() when the question had been read
 

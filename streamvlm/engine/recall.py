@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from streamvlm.engine.evidence import Search
+from streamvlm.engine.evidence import Glimpse, Search
 from streamvlm.engine.longterm import outcome
 from streamvlm.engine.moments import told
 from streamvlm.engine.reader import Reader
@@ -42,25 +42,34 @@ def look_up(stream: StreamState, readers: Sequence[Reader]) -> None:
         reader.prefilled = 0
         answer = reader.answer
         search = Search(answer.question, lookup.probe.query, reader.answer.as_of, answer.evidence, lookup.between)
+        pictures = stream.memory.looks.pictures(answer.evidence)
+        lookup.in_view = tuple(Glimpse(at, picture) for at, picture in pictures if picture)
         lookup.probed = time.monotonic()
         lookup.found = stream.memory.search(search)
 
 
 def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
+    recalled, begun, alone = outcome(reader.lookup.found), time.monotonic(), _alone(reader)
     lookup, reader.lookup = reader.lookup, None
-    assert lookup.found is not None
-    recalled, begun = outcome(lookup.found), time.monotonic()
     if recalled.blocks and reader.writes:
         try:
-            stream.window.recall(reader.handle, recalled.blocks, alone=lookup.between is not None)
+            stream.window.recall(reader.handle, recalled.blocks, alone=alone)
         except BudgetError as error:  # it answers from its window, and its evidence says so
             logger.warning("nothing could be recalled: %s", error)
             return
         if reader.moment is not None:
             frames = [block.start for block in recalled.blocks]
-            seen = [] if lookup.between is not None else stream.window.frame_times
+            seen = [] if alone else stream.window.frame_times
             text = told(stream.model, reader.answer.question, reader.moment, [*frames, *seen])
             reader.prompt = stream.model.question_segment(text, reader.answer.asked_at or 0.0)
     cost = replace(recalled.cost, probe=lookup.probed - lookup.begun, place=time.monotonic() - begun)
-    reader.answer.remember(recalled.moments, cost)
+    in_view = () if alone and recalled.blocks else lookup.in_view
+    reader.answer.remember(replace(recalled, cost=cost), in_view)
+
+
+def _alone(reader: Reader) -> bool:
+    """Whether it is about a stretch of which the recent window holds nothing."""
+    assert reader.lookup is not None
+    between, evidence = reader.lookup.between, reader.answer.evidence
+    return between is not None and not (evidence and evidence[-1][0] < between[1] and between[0] < evidence[-1][1])

@@ -260,7 +260,7 @@ class StreamState:
             self.end(None if isinstance(error, StreamClosed) else error)
         self.take_stats()
         if self.memory is not None:
-            self.memory.stop()
+            self.memory.stop(self.window if isinstance(error, StreamClosed) else None)
         self.window = None  # the memory goes now, whoever still holds the stream
 
     def take_stats(self) -> None:

@@ -1,0 +1,72 @@
+"""Looks: what is remembered of a frame besides its keys and values, until it leaves the window and is stored."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from streamvlm.types import Frame, VisionTokens
+
+LIMIT = 16 << 10  # bytes of one picture
+QUALITIES = (75, 40, 10)  # JPEG; the next one where the picture is larger than that
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One temporal patch as people and embeddings see it."""
+
+    picture: bytes  # JPEG, at most LIMIT bytes; empty if none is kept
+    embedding: Tensor | None  # float32 [hidden] mean of its projected vision tokens; None if nobody asked for it
+
+
+def small_picture(pixels: Tensor, side: int) -> bytes:
+    """A JPEG of uint8 [3, H, W] whose longer side is at most `side` pixels; empty if `side` is 0."""
+    if side == 0:
+        return b""
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+    image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        if file.tell() <= LIMIT:
+            return file.getvalue()
+    return b""
+
+
+class Looks:
+    """The looks of what is in the window or on its way there. The encode thread adds, the engine's thread takes."""
+
+    def __init__(self, side: int, *, lasting: int, embeds: bool) -> None:
+        """`side`: pixels of a picture. The first `lasting` frames stay: they are sinks."""
+        self._side = side
+        self._lasting = lasting
+        self._embeds = embeds
+        self._lock = threading.Lock()
+        self._found: dict[float, Look] = {}  # by the patch's first moment, in order of time
+
+    def note(self, frames: Sequence[Frame], tokens: VisionTokens) -> None:
+        """A patch has been encoded."""
+        embedding = tokens.embeds.float().mean(0).cpu() if self._embeds and len(tokens) else None
+        look = Look(small_picture(frames[-1].data, self._side), embedding)
+        with self._lock:
+            self._found[tokens.pts] = look
+
+    def take(self, start: float) -> Look:
+        """The look of the patch at `start` seconds, which leaves. Older ones go too: they will not be asked for."""
+        with self._lock:
+            found = self._found.get(start) or Look(b"", None)
+            gone = [pts for pts in list(self._found)[self._lasting :] if pts <= start]
+            for pts in gone:
+                del self._found[pts]
+        return found
+
+    def pictures(self, spans: Sequence[tuple[float, float]]) -> list[tuple[float, bytes]]:
+        """(seconds, picture) of every patch within `spans`, in order of time."""
+        with self._lock:
+            held = list(self._found.items())
+        return [(pts, look.picture) for pts, look in held if any(a <= pts < b for a, b in spans)]
