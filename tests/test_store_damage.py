@@ -135,8 +135,8 @@ def test_a_store_that_nothing_identifies_is_refused(made: Path) -> None:
 
 
 def test_another_version_of_the_format_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamvlm.memory.segment.VERSION", 2)
-    with pytest.raises(FingerprintError, match="format version is 1, wanted 2"):
+    monkeypatch.setattr("streamvlm.memory.segment.VERSION", 3)
+    with pytest.raises(FingerprintError, match="format version is 2, wanted 3"):
         BlockStore.open(made)
 
 
