@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm.train.architecture import FRAME_SIDE, GRID
+from streamvlm.train.augment import drifting
 from streamvlm.vision import resize
 from streamvlm.world.paint import SIGN_SIZE, Painter, camera_offset, sprites_at
 from streamvlm.world.scene import CANVAS, COLORS, SHAPES, WORDS, Scene, Sign, cell_center
@@ -43,6 +44,7 @@ class ClipSpec:
     clips: int
     frames: int  # per clip
     fps: int  # of the video and of the samples
+    unsteady: float = 0.0  # share of clips with a swaying camera, and of clips with swelling light
 
     def __post_init__(self) -> None:
         if self.kind not in PACES:
@@ -76,6 +78,9 @@ def load_clips(spec: ClipSpec, cache: Path) -> Clips:
         cache.mkdir(parents=True, exist_ok=True)
         torch.save(_render_all(spec), path)
     frames, labels = torch.load(path)
+    if spec.unsteady:
+        rng = random.Random(spec.first_seed)
+        frames = torch.stack([drifting(clip, spec.fps, rng, spec.unsteady) for clip in frames])
     return Clips(spec, frames, labels, [_story(spec, clip) for clip in range(spec.clips)])
 
 

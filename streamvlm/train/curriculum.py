@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from streamvlm.train.architecture import export, load_model, new_model
+from streamvlm.train.augment import unsteady
 from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import make_episode
 from streamvlm.train.learner import Features, Learner, Score
@@ -92,7 +93,8 @@ class Curriculum:
         if stage.auxiliary == 0:
             at = (clip * clips.spec.frames + frame).to(self._device)
             return MicroBatch((batch, self._features(clips)[at], None, 0.0, stage.pointing), weight)
-        frames, labels = clips.frames[clip, frame].to(self._device), clips.labels[clip, frame].to(self._device)
+        frames = unsteady(clips.frames[clip, frame], step, stage.unsteady).to(self._device)
+        labels = clips.labels[clip, frame].to(self._device)
         return MicroBatch((batch, frames, labels, stage.auxiliary, stage.pointing), weight)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
@@ -118,10 +120,12 @@ class Curriculum:
         clips, rng = self.footage.validation, random.Random("validation")
         score: dict[str, tuple[int, int]] = {}
         for window in (w for w in _VALIDATION_WINDOWS if w <= stage.window[1]):
-            asked, count = 6 + window // 2, 48 // (window + 4)
-            batch = self._packer.batch([make_episode(clips, window, asked, rng, stage.recipe) for _ in range(count)])
-            frames = clips.frames[batch.where].to(self._device)
-            _add(score, self.learner.accuracy(to_device(batch, self._device), frames))
+            asked, count = 6 + window // 2, 144 // (window + 4)
+            episodes = [make_episode(clips, window, asked, rng, stage.recipe) for _ in range(count)]
+            for first in range(0, count, 6):
+                batch = self._packer.batch(episodes[first : first + 6])
+                frames = clips.frames[batch.where].to(self._device)
+                _add(score, self.learner.accuracy(to_device(batch, self._device), frames))
         right, asked = (sum(column) for column in zip(*score.values(), strict=True))
         return {"accuracy": right / asked} | {task: r / n for task, (r, n) in sorted(score.items())}
 

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+import torch
+from torch import Tensor
+
 from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
+from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.world import standing
 from streamvlm.world.kinds import make, moment
 from streamvlm.world.questions import Question, restyle
@@ -44,7 +48,7 @@ class Asked:
     about: tuple[int, ...] = ()  # the shots that show the answer, where only some do
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Episode:
     """What one training sequence holds, before it becomes tokens."""
 
@@ -52,6 +56,7 @@ class Episode:
     shots: tuple[Shot, ...]  # the sink frame, what was brought back, the window
     recalled: int  # how many shots after the sink were brought back: questions see them, the window does not
     asked: tuple[Asked, ...]
+    kept: Tensor | None = None  # bool [shots, tokens] what of each shot is there; None: everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Recipe:
     kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
     recall: float = 0.0  # share of episodes with frames brought back
     options: float = 0.0  # share of questions that offer lettered answers
+    dropping: float = 0.0  # share of episodes without the vision tokens that a pruner would drop
 
 
 def make_episode(
@@ -78,7 +84,7 @@ class _Author:
         self.clips, self.recipe, self.rng = clips, recipe, rng
         self.clip = rng.randrange(clips.spec.clips)
         strides = [s for s in _strides(clips, recipe) if (window - 1) * s < clips.spec.frames]
-        stride = rng.choice(strides or [1])
+        self.stride = stride = rng.choice(strides or [1])
         self.first = rng.randrange(clips.spec.frames - max(0, (window - 1) * stride))
         self.sink, start = self._opening(stride)
         steps = range(window)
@@ -130,7 +136,19 @@ class _Author:
             made = self._ask(kind)
             if made:
                 asked.append(replace(made, question=self._finish(made.question)))
-        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked))
+        kept = self._kept() if self.rng.random() < self.recipe.dropping else None
+        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked), kept)
+
+    def _kept(self) -> Tensor:
+        """What a pruner that has been at work for a while keeps; the window's first frame is whole, as are others."""
+        rng, stride = self.rng, self.stride
+        cap = rng.randint(4, 8) if rng.random() < 0.2 else 16
+        rule = Dropping(rng.uniform(0.03, 0.1), rng.choice([8, 12, 16, 24]), cap)
+        lead = min(rng.randint(0, 10), self.first // stride)
+        frames = [self.first - lead * stride + i * stride for i in range(lead + len(self.window))]
+        mask = keep_mask(self.clips.frames[self.clip, frames], rule)[lead:] if frames else torch.ones(0, 16) > 0
+        mask[:1] = True
+        return torch.cat((torch.ones(1 + len(self.recalled), mask.shape[1], dtype=torch.bool), mask))
 
     def _finish(self, question: Question) -> Question:
         if question.others and self.rng.random() < self.recipe.options:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from streamvlm.models.base import LanguageInput
 from streamvlm.models.qwen3_vl import Qwen3VL
+from streamvlm.train import attention
 from streamvlm.train.clips import LABEL_SIZES
 from streamvlm.train.packing import PADDING, Batch
 from streamvlm.vision import normalise
@@ -42,6 +43,7 @@ class Learner(nn.Module):
         self.model = model
         self.module = model.module
         hidden = model.text_spec.hidden
+        model.language_model.set_attn_implementation(attention.register())
         self.naming = nn.Linear(hidden, sum(LABEL_SIZES))
         self.asks, self.shows = nn.Linear(hidden, _POINTER), nn.Linear(hidden, _POINTER)
         self._halfway: Tensor | None = None
@@ -102,10 +104,10 @@ class Learner(nn.Module):
     def answer_logits(self, batch: Batch, seen: Features) -> tuple[Tensor, Tensor]:
         """float32 [answer tokens, vocabulary] and the ids they should be."""
         embeds = self.model.embedding(batch.ids)
-        embeds = embeds.masked_scatter(batch.visual.unsqueeze(-1), seen.embeds.to(embeds.dtype))
-        deepstack = tuple(d.flatten(0, 1) for d in seen.deepstack)
+        embeds = embeds.masked_scatter(batch.visual.unsqueeze(-1), seen.embeds[batch.kept].to(embeds.dtype))
+        deepstack = tuple(layer[batch.kept] for layer in seen.deepstack)
         rows = LanguageInput(embeds, batch.positions, batch.visual, deepstack)
-        hidden = self.model.language(rows, attention_mask=batch.mask)
+        hidden = self.model.language(rows, attention_mask=attention.bias(batch.mask))
         learnt = batch.targets != PADDING
         return self.model.logits(hidden[learnt]), batch.targets[learnt]
 

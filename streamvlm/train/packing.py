@@ -52,6 +52,7 @@ class Batch:
     targets: Tensor  # int64 [b, n]
     block: Tensor  # int64 [b, n]
     pointers: Pointers
+    kept: Tensor  # bool [frames, tokens] which vision tokens of each frame are there
     episodes: tuple[Episode, ...]
 
     @property
@@ -88,6 +89,7 @@ class Packer:
             targets=targets,
             block=block,
             pointers=_pointers(episodes, block, moment, visual, targets),
+            kept=torch.cat([_kept(episode) for episode in episodes]),
             episodes=tuple(episodes),
         )
 
@@ -100,7 +102,8 @@ class Packer:
         cursor += prefix.extent
         for index, shot in enumerate(episode.shots):
             layout = self._model.frame_layout(GRID, shot.pts)
-            parts.append(_stream_rows(layout, cursor, index, recalled=0 < index <= episode.recalled))
+            rows = _stream_rows(layout, cursor, index, recalled=0 < index <= episode.recalled)
+            parts.append(rows if episode.kept is None else _without(rows, episode.kept[index]))
             cursor += layout.extent
             ends.append(cursor)
         for number, asked in enumerate(episode.asked, start=1):
@@ -139,6 +142,17 @@ def _stream_rows(layout: Layout, cursor: int, moment: int, recalled: bool = Fals
     )
 
 
+def _kept(episode: Episode) -> Tensor:
+    return episode.kept if episode.kept is not None else torch.ones(len(episode.shots), GRID[0] * GRID[1]) > 0
+
+
+def _without(rows: Rows, kept: Tensor) -> Rows:
+    """A frame's rows without the vision tokens that are not `kept`; no other moves."""
+    there = ~rows.visual
+    there[rows.visual] = kept
+    return Rows(*(getattr(rows, name)[there] for name in Rows.__slots__))
+
+
 def visibility(block: Tensor, moment: Tensor, recalled: Tensor | None = None) -> Tensor:
     """bool [b, n, n]: stream rows see the earlier stream, a question's block the stream up to its moment and itself.
 
@@ -157,9 +171,10 @@ def _pointers(episodes: Sequence[Episode], block: Tensor, moment: Tensor, visual
     rows, evidence = [], []
     for index, episode in enumerate(episodes):
         for number, asked in enumerate(episode.asked, start=1):
-            if asked.about:
+            shown = visual[index] & torch.isin(moment[index], torch.tensor(asked.about, dtype=torch.int64))
+            if shown.any():
                 learnt = (block[index] == number) & (targets[index] != PADDING)
                 rows.append((index, int(learnt.nonzero()[0])))
-                evidence.append(visual[index] & torch.isin(moment[index], torch.tensor(asked.about)))
+                evidence.append(shown)
     none = torch.zeros(0, block.shape[1], dtype=torch.bool)
     return Pointers(torch.tensor(rows, dtype=torch.int64).view(-1, 2), torch.stack(evidence) if evidence else none)

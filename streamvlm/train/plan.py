@@ -32,10 +32,12 @@ class Stage:
     final: float = 0.03  # of `lr`, what the cosine ends at
     decay: int = 0  # steps the cosine spans; 0 is the stage's own, more leaves it before its end
     auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
+    unsteady: float = 0.0  # share of frames displaced, and of frames darkened, while the vision tower trains
     pointing: float = 0.0  # weight of the loss that makes questions point at the frames that answer them
     kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
     recall: float = 0.0  # share of sequences with frames brought back from earlier
     options: float = 0.0  # share of questions that offer lettered answers
+    dropping: float = 0.0  # share of sequences without the vision tokens that a pruner would drop
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.episodes < 1 or not 0 <= self.window[0] <= self.window[1]:
@@ -49,7 +51,7 @@ class Stage:
     @property
     def recipe(self) -> Recipe:
         """What its questions are about."""
-        return Recipe(self.kinds, self.recall, self.options)
+        return Recipe(self.kinds, self.recall, self.options, self.dropping)
 
 
 @dataclass(frozen=True, slots=True)

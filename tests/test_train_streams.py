@@ -1,0 +1,129 @@
+"""What the later stages of the embedded model's course rest on: dropped tokens, unsteady pictures, fast attention."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from streamvlm.train.architecture import Shape, new_model
+from streamvlm.train.attention import CHUNK, bias, chunked_attention
+from streamvlm.train.augment import SWAY, drifting, sway, unsteady
+from streamvlm.train.clips import Clips, ClipSpec, load_clips
+from streamvlm.train.episodes import Episode, Recipe, make_episode
+from streamvlm.train.packing import Packer
+from streamvlm.train.redundancy import Dropping, keep_mask
+
+MICRO = Shape(
+    vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=64, heads=2, kv_heads=1,
+    head_dim=16,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    return load_clips(ClipSpec("slow", 200, 2, 48, 4), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def packer(tmp_path_factory: pytest.TempPathFactory) -> Packer:
+    return Packer(new_model(MICRO, 0, tmp_path_factory.mktemp("model")))
+
+
+def test_chunked_attention_is_masked_attention_and_so_are_its_gradients() -> None:
+    rng = torch.Generator().manual_seed(0)
+    n, heads, kv, d = CHUNK + 70, 4, 2, 16
+    shapes = ((2, heads, n, d), (2, kv, n, d), (2, kv, n, d))
+    query, key, value = (torch.randn(shape, generator=rng, requires_grad=True) for shape in shapes)
+    mask = torch.rand(2, 1, n, n, generator=rng).tril() > 0.5
+    mask |= torch.eye(n, dtype=torch.bool)
+    mine, _ = chunked_attention(torch.nn.Identity(), query, key, value, bias(mask), d**-0.5)
+    oracle = scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(mine, oracle, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(mine.shape, generator=rng)
+    ours = torch.autograd.grad((mine * weight).sum(), (query, key, value))
+    theirs = torch.autograd.grad((oracle * weight).sum(), (query, key, value))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_a_still_picture_is_kept_once_and_a_change_is_kept_where_it_is() -> None:
+    frames = torch.full((10, 3, 64, 64), 60, dtype=torch.uint8)
+    frames[6:, :, 20:30, 36:46] = 220  # within the token in row 1, column 2
+    keep = keep_mask(frames, Dropping(refresh=100))
+    assert keep[0].all()
+    assert keep[1:].nonzero().tolist() == [[5, 6]]  # frame 6, token 1 * 4 + 2
+
+
+def test_what_fades_slowly_is_kept_again_in_time() -> None:
+    """Against the frame before, no step of the fade would ever be large enough."""
+    light = torch.linspace(1, 0.3, 40).view(-1, 1, 1, 1)
+    frames = (torch.full((40, 3, 64, 64), 200.0) * light).to(torch.uint8)
+    rule = Dropping(tau=0.04, refresh=100)
+    keep = keep_mask(frames, rule)
+    assert 2 <= keep[1:, 5].sum() <= 20
+    last = 0
+    for index in range(1, 40):
+        last = index if keep[index, 5] else last
+        assert (frames[index].float() - frames[last].float()).abs().max() / 255 < rule.tau + 0.02
+
+
+def test_refresh_and_cap_hold() -> None:
+    noise = torch.randint(0, 256, (12, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert keep_mask(noise, Dropping(cap=5))[1:].sum(1).max() == 5
+    still = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
+    assert keep_mask(still, Dropping(refresh=4)).all(1).nonzero().flatten().tolist() == [0, 4, 8]
+
+
+def test_dropped_tokens_leave_their_rows_and_nothing_moves(clips: Clips, packer: Packer) -> None:
+    whole = make_episode(clips, 12, 8, random.Random(3), Recipe(recall=1.0))
+    kept = torch.rand(len(whole.shots), 16, generator=torch.Generator().manual_seed(1)) < 0.3
+    full, thin = packer.rows(whole), packer.rows(replace(whole, kept=kept))
+    assert len(full.ids) - len(thin.ids) == int((~kept).sum())
+    there = ~full.visual
+    there[full.visual] = kept.flatten()
+    for name in ("ids", "positions", "block", "moment", "targets"):
+        assert torch.equal(getattr(thin, name), getattr(full, name)[there]), name
+    assert torch.equal(packer.batch([replace(whole, kept=kept)]).kept, kept)
+
+
+def test_episodes_with_dropping_keep_the_sink_the_recalled_and_the_windows_first_frame(clips: Clips) -> None:
+    rng = random.Random(0)
+    episodes: list[Episode] = [make_episode(clips, 12, 6, rng, Recipe(recall=0.5, dropping=1.0)) for _ in range(20)]
+    for episode in episodes:
+        assert episode.kept is not None
+        assert episode.kept.shape == (len(episode.shots), 16)
+        assert episode.kept[: episode.recalled + 2].all()
+    shares = [e.kept[e.recalled + 2 :].float().mean() for e in episodes if e.kept is not None]
+    assert 0.02 < torch.stack(shares).mean() < 0.6
+
+
+def test_a_swayed_picture_is_the_picture_elsewhere(clips: Clips) -> None:
+    frames = clips.frames[0, :4]
+    right = sway(frames, torch.full((4,), 2.0), torch.zeros(4))
+    assert torch.equal(right[..., 2:], frames[..., :-2])
+    assert torch.equal(right[..., :1], frames[..., :1])  # edges repeat
+    assert torch.equal(unsteady(frames, 7, 0.0), frames)
+    assert torch.equal(unsteady(frames, 7, 0.5), unsteady(frames, 7, 0.5))
+    assert SWAY < 16, "a token would show its neighbour"
+
+
+def test_drifting_moves_smoothly(clips: Clips) -> None:
+    still = clips.frames[0, :1].expand(48, -1, -1, -1)
+    seen = drifting(still, 4.0, random.Random(5), 1.0).float()
+    steps = (seen[1:] - seen[:-1]).abs().mean((1, 2, 3))
+    whole = (seen - seen[0]).abs().mean((1, 2, 3)).max()
+    assert whole > 0 and steps.max() < whole
+
+
+def test_the_cache_of_clips_is_shared_by_steady_and_unsteady_ones(tmp_path: Path) -> None:
+    spec = ClipSpec("slow", 300, 2, 8, 4)
+    steady = load_clips(spec, tmp_path)
+    moved = load_clips(replace(spec, unsteady=1.0), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not torch.equal(steady.frames, moved.frames)
+    assert torch.equal(moved.frames, load_clips(replace(spec, unsteady=1.0), tmp_path).frames)
