@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from streamvlm.closing import Closing
 from streamvlm.engine.baselines import Schedule
-from streamvlm.engine.engine import Engine
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.sessions import later
+from streamvlm.engine.two_threads import make_engine
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
@@ -40,7 +40,7 @@ class Agent(Closing):
         self.model = model
         self.watch_config = watch or WatchConfig()
         self.sampling = sampling or SamplingConfig()
-        self._engine = Engine(model, backend=_backend(self.watch_config), schedule=schedule)
+        self._engine = make_engine(model, _backend(self.watch_config), schedule)
         self._engine.start()
         self._streams: list[Stream] = []
 

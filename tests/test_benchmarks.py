@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, present, tables
-from streamvlm.benchmarks.perf import concurrency, flatness
+from streamvlm.benchmarks.perf import flatness, lag
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
 SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=32, head_dim=8)
 FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
-CONCURRENT = ["--answers", "2", "--tokens", "4", "--seconds", "1", "--warmup", "0.5", "--fps", "10"]
+LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.3", "--fps", "10", "--predict", "0.5"]
 PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
 
 PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(harness, "RESULTS", root)
         patch.setattr(flatness, "RESULTS", root)
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
-        concurrency.main([*options, *CONCURRENT])
+        lag.main([*options, *LAG])
         present.main([*options, *PRESENT])
         past.main([*options, *PAST])
         yield root
@@ -86,18 +86,33 @@ def test_redrawing_needs_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--redraw needs --picture" in capsys.readouterr().err
 
 
-def test_concurrency_accounts_for_every_frame_under_every_schedule(folder: Path) -> None:
-    report = result(folder, "concurrency")
-    for name in ("ours", "blocking", "alternating"):
-        found = report[name]
-        assert found["frames"] >= 1 and found["answers"] >= 2
-        assert found["frames_shown"] == found["frames"] + found["frames_dropped"], name
-        assert 0 < found["p50_lag_s"] <= found["p99_lag_s"] <= found["max_lag_s"]
-        assert found["tokens_per_s"] > 0
-        assert 0 < found["writing_share"] <= 1
-    ratio = report["ratios"]["max_lag_s"]["blocking"]
-    assert ratio == pytest.approx(report["blocking"]["max_lag_s"] / report["ours"]["max_lag_s"], abs=1e-3)
-    assert report["claim"] == {"max_lag_limit_s": 0.1, "holds": report["ours"]["max_lag_s"] <= 0.1}
+def test_lag_accounts_for_every_frame_under_every_schedule(folder: Path) -> None:
+    report = result(folder, "lag")
+    assert set(report["sweep"]) == set(lag.SCHEDULES)
+    for name, sweep in report["sweep"].items():
+        assert list(sweep) == ["0", "2"]
+        for answers, found in sweep.items():
+            assert found["frames"] >= 1, name
+            assert found["frames_shown"] == found["frames"] + found["forced_drops"], name
+            assert 0 < found["p50_lag_s"] <= found["p99_lag_s"] <= found["max_lag_s"]
+            assert (found["tokens_per_s"] > 0) == (answers != "0")
+            assert (found["ttft_p50_s"] is None) == (answers == "0")
+            assert found["claim"] == lag.claim(found, report["fps"])
+        assert report["policies"][name] == sweep["2"]
+    assert "predicted" in report["predicted"]["what"]
+    for found in report["predicted"]["policies"].values():
+        assert found["tokens_per_s"] > 0 and found["max_lag_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("late", "dropped", "waiting", "holds"),
+    [(0.4, 0, 1, True), (0.6, 0, 1, False), (0.4, 1, 1, False), (0.4, 0, 2, False), (None, 0, 0, False)],
+)
+def test_perception_stalls_if_it_is_late_or_loses_or_queues(
+    late: float | None, dropped: int, waiting: int, holds: bool
+) -> None:
+    found = {"max_lag_s": late, "forced_drops": dropped, "backlog_max": waiting}
+    assert lag.claim(found, fps=1.0) == {"max_lag_limit_s": 0.5, "holds": holds}
 
 
 def test_present_counts_every_question_once(folder: Path) -> None:

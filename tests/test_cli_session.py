@@ -12,7 +12,7 @@ import torch
 from families import random_model
 
 from streamvlm import Agent, Frame, SamplingConfig, StreamStats
-from streamvlm.cli.asks import Ask
+from streamvlm.cli.asks import Ask, WatchFor, is_watch, parse_watch
 from streamvlm.cli.reports import COUNTERS, JsonReporter, PlainReporter
 from streamvlm.cli.session import Reporter, Session
 
@@ -82,3 +82,47 @@ def test_an_error_is_on_the_end_line_only_if_there_was_one(capsys: pytest.Captur
     good, bad = json_lines(capsys.readouterr().out)
     assert list(good) == ["event", *COUNTERS]
     assert bad == good | {"error": "why"}
+
+
+def test_what_the_stream_says_by_itself_is_told_as_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(reporter: Reporter) -> list[str]:
+        sampling = SamplingConfig(max_new_tokens=2)
+        watches = [WatchFor("it is there", {"sure": 0.0, "on": 0.0, "off": 0.0, "count": 1})]
+        with Agent(random_model("qwen3_vl"), sampling=sampling) as agent:
+            assert Session(agent.watch(pictures(8), narrate=True), reporter).run([], watches) == 0
+        return capsys.readouterr().out.splitlines()
+
+    events = json_lines("\n".join(run(JsonReporter())))
+    fired = [e for e in events if e["event"] == "watch"]
+    assert [(e["condition"], e["times"]) for e in fired] == [("it is there", 1)]
+    assert list(fired[0]) == ["event", "pts", "condition", "probability", "since", "times"]
+    assert all(list(e) == ["event", "pts", "text"] for e in events if e["event"] == "narration")
+    assert any(e["event"] == "narration" for e in events)
+    lines = run(PlainReporter())
+    assert sum("it is there  !" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "condition", "rule"),
+    [
+        ("the door is open", "the door is open", {}),
+        ("it rains; count=2;cooldown=1.5", "it rains", {"count": 2, "cooldown": 1.5}),
+        ("x; for-at-least=3; until=60", "x", {"for_at_least": 3.0, "until": 60.0}),
+    ],
+)
+def test_a_watch_is_read_with_its_rule(text: str, condition: str, rule: dict[str, Any]) -> None:
+    assert parse_watch(text) == WatchFor(condition, rule)
+
+
+@pytest.mark.parametrize("text", ["; count=1", "x; often", "x; count=many", "x; colour=1"])
+def test_a_watch_that_is_not_understood_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"condition|is none of count=N"):
+        parse_watch(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "watch"),
+    [("tell me when it rains", True), ("Let us know if it stops", True), ("when does it rain?", False)],
+)
+def test_asking_to_be_told_is_no_question(typed: str, watch: bool) -> None:
+    assert is_watch(typed) == watch

@@ -41,8 +41,8 @@ def test_last_line_holds_the_result_and_what_it_was_measured_on(
 
 
 def test_save_keeps_what_was_printed(capsys: pytest.CaptureFixture[str], results: Path) -> None:
-    harness.finish({"ours": {"max_lag_s": 0.1}}, save=True, name="concurrency")
-    assert json.loads((results / "concurrency.json").read_text()) == printed(capsys)
+    harness.finish({"ours": {"max_lag_s": 0.1}}, save=True, name="lag")
+    assert json.loads((results / "lag.json").read_text()) == printed(capsys)
 
 
 def test_commit_and_changes_are_read_from_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

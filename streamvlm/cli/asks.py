@@ -1,11 +1,12 @@
-"""Questions as people type them: `5.0:what color is the circle?`, or without a time."""
+"""Questions and watches as people type them: `5.0:what color is the circle?`, `the sign shows 7; count=1`."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 # A word directly before a colon directly before more text was meant as a time, right or wrong: "5s:what is it?".
 _TIMED = re.compile(r"\s*(?P<time>\S+?)\s*:(?P<question>.*)", re.DOTALL)
@@ -48,3 +49,40 @@ def _timed(time: str, question: str) -> tuple[float | None, str]:
 def parse_asks(texts: Iterable[str]) -> list[Ask]:
     """All questions in the order they are due, those without a time last."""
     return sorted(map(parse_ask, texts), key=lambda ask: math.inf if ask.at is None else ask.at)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFor:
+    """A condition to be told about, and the rule to go by."""
+
+    condition: str
+    rule: dict[str, Any] = field(default_factory=dict)  # fields of Rule that were given
+
+
+def is_watch(text: str) -> bool:
+    """Whether what was typed asks to be told when something happens."""
+    return re.match(r"\s*(please\s+)?(tell|let|notify|alert)\s+(me|us)\b.*\b(when|if|once)\b", text, re.I) is not None
+
+
+def parse_watch(text: str) -> WatchFor:
+    """Read `CONDITION` or `CONDITION; count=1; for-at-least=2; until=60; cooldown=10`.
+
+    Raises:
+        ValueError: there is no condition, or what follows it is no rule.
+    """
+    condition, *parts = text.split(";")
+    if not condition.strip():
+        raise ValueError(f"{text!r} has no condition; write e.g. 'the sign shows 7; count=1'")
+    return WatchFor(condition.strip(), dict(map(_rule, parts)))
+
+
+def _rule(part: str) -> tuple[str, float | int]:
+    name, _, value = part.partition("=")
+    name = name.strip().replace("-", "_")
+    kind = {"count": int, "for_at_least": float, "until": float, "cooldown": float}.get(name)
+    try:
+        if kind is not None:
+            return name, kind(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{part.strip()!r} is none of count=N, for-at-least=SECONDS, until=SECONDS, cooldown=SECONDS")

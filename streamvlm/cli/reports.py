@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from streamvlm import Answer, FramesDropped, Gap, StreamEvent, StreamStats
+from streamvlm import Answer, FramesDropped, Gap, Narrated, StreamEvent, StreamStats, WatchFired
 
 # What the end line promises, in this order; the record may hold more.
 COUNTERS = (
@@ -24,15 +24,19 @@ COUNTERS = (
 
 
 class JsonReporter:
-    """One object per line: an `answer` for every question, `gap` and `dropped` as they happen, last an `end`."""
+    """One object per line: an `answer` for every question, what the stream says by itself (`watch`, `narration`) or
+    loses (`gap`, `dropped`) as it happens, last an `end`."""
 
     def asked(self, answer: Answer) -> None:
         """Told when it is answered."""
 
     def event(self, event: StreamEvent) -> None:
-        """What was lost is told at once."""
-        if isinstance(event, Gap | FramesDropped):
+        """Told at once."""
+        if isinstance(event, Gap | FramesDropped | Narrated):
             _line({"event": event.type, **asdict(event)})
+        elif isinstance(event, WatchFired):
+            told = ("pts", "condition", "probability", "since", "times")
+            _line({"event": event.type, **{name: getattr(event, name) for name in told}})
 
     def answered(self, answer: Answer) -> None:
         """The whole answer."""
@@ -76,9 +80,9 @@ class PlainReporter:
         """Told when it is answered."""
 
     def event(self, event: StreamEvent) -> None:
-        """What was lost is told at once."""
-        if (loss := lost(event)) is not None:
-            typer.echo(loss)
+        """What was lost, and what the stream says by itself, is told at once."""
+        if (line := lost(event) or said(event)) is not None:
+            typer.echo(line)
 
     def answered(self, answer: Answer) -> None:
         """Time, question, answer."""
@@ -113,6 +117,15 @@ def lost(event: StreamEvent) -> str | None:
         return f"{moment(event.pts)}  the source lost {event.seconds:.1f} s"
     if isinstance(event, FramesDropped):
         return f"{moment(event.pts)}  {event.frames} frames were dropped to keep up"
+    return None
+
+
+def said(event: StreamEvent) -> str | None:
+    """What the stream says by itself in an event, if it does."""
+    if isinstance(event, WatchFired):
+        return f"{moment(event.pts)}  {printable(event.condition)}  !  {event.probability:.0%}"
+    if isinstance(event, Narrated):
+        return f"{moment(event.pts)}  {printable(event.text)}"
     return None
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Protocol
 
 from streamvlm import Answer, Stream, StreamEvent, StreamStats
-from streamvlm.cli.asks import Ask
+from streamvlm.cli.asks import Ask, WatchFor
 
 
 class Reporter(Protocol):
@@ -45,14 +45,16 @@ class Session:
         self._lock = threading.Lock()  # questions may come from another thread, the one that reads the keyboard
         self._signal = 0
 
-    def run(self, asks: Iterable[Ask]) -> int:
+    def run(self, asks: Iterable[Ask], watches: Iterable[WatchFor] = ()) -> int:
         """Watch; returns the exit code: 0, 1 if the stream failed, 128 + the number of the signal that ended it.
 
         Raises:
-            ValueError: a question is too long.
+            ValueError: a question or a condition is too long.
         """
         events = self._stream.listen()
         with self._stopped_by_signals():
+            for watch in watches:
+                self.watch(watch)
             for ask in asks:
                 self.ask(ask, late=True)
             self._stream.play()
@@ -83,6 +85,15 @@ class Session:
             answer = self._put(ask, late)
             self._open.append(answer)
         self._reporter.asked(answer)
+
+    def watch(self, watch: WatchFor) -> None:
+        """Be told when something happens, from any thread; the reporter hears of it as an event.
+
+        Raises:
+            ValueError: it is too long, or its rule makes no sense.
+            StreamClosed: too late.
+        """
+        self._stream.watch(watch.condition, **watch.rule)
 
     def stop(self) -> None:
         """End it early, from any thread; answers not complete are cancelled."""

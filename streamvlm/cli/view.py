@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streamvlm import Answer, FramePerceived, Stream, StreamEvent, StreamStats
+from streamvlm import Answer, FramePerceived, Stream, StreamEvent, StreamStats, WatchFired
 from streamvlm.cli.keys import LineEditor
-from streamvlm.cli.reports import lost, moment, outcome, printable, summary
+from streamvlm.cli.reports import lost, moment, outcome, printable, said, summary
 
 REFRESH = 10  # per second
 SHOWN = 6  # questions still open that are listed
@@ -66,6 +66,8 @@ class View:
             self._steps.append((time.monotonic(), self._stream.stats.frames))
         elif (loss := lost(event)) is not None:
             self._console.print(Text(loss, style="yellow"))
+        elif (line := said(event)) is not None:
+            self._console.print(Text(line, style="bold magenta" if isinstance(event, WatchFired) else "blue"))
 
     def answered(self, answer: Answer) -> None:
         """It moves above the live part and stays there."""

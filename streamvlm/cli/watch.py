@@ -7,11 +7,11 @@ import os
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from streamvlm.cli.asks import Ask, parse_ask, parse_asks
+from streamvlm.cli.asks import Ask, WatchFor, is_watch, parse_ask, parse_asks, parse_watch
 from streamvlm.cli.flags import given, with_settings
 from streamvlm.config import Config, resolve
 from streamvlm.errors import StreamVLMError
@@ -35,6 +35,15 @@ def watch(
             help="Ask at that moment, else at the end of a file, now of a live stream. May be repeated.",
         ),
     ] = None,
+    watch_for: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--watch",
+            metavar="CONDITION[; RULE]",
+            help="Tell when it comes true, e.g. 'the sign shows 7; count=1'. May be repeated. "
+            "Rules: count, for-at-least, until, cooldown.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     verbose: Annotated[
@@ -50,13 +59,27 @@ def watch(
     """
     _log_to_stderr(verbose)
     try:
-        asks = _parsed(ask or [])
-        code = _watch(source, asks, json, resolve(given(settings), os.environ, config))
+        wanted = Wanted(_parsed(ask or []), _conditions(watch_for or []))
+        code = _watch(source, wanted, json, resolve(given(settings), os.environ, config))
     except ValueError as error:
         raise _failure(error, USAGE) from None
     except StreamVLMError as error:
         raise _failure(error, FAILED) from None
     raise typer.Exit(code)
+
+
+class Wanted(NamedTuple):
+    """What is to be found out."""
+
+    asks: list[Ask]
+    watches: list[WatchFor]
+
+
+def _conditions(texts: list[str]) -> list[WatchFor]:
+    try:
+        return [parse_watch(text) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"--watch: {error}") from None
 
 
 def _parsed(texts: list[str]) -> list[Ask]:
@@ -77,7 +100,7 @@ def _failure(error: Exception, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _watch(source: str, asks: list[Ask], json: bool, config: Config) -> int:
+def _watch(source: str, wanted: Wanted, json: bool, config: Config) -> int:
     from streamvlm import Agent, load_model, open_source, parse_prune
 
     if config.watch.prune:  # a wrong composition is told before a model is loaded
@@ -93,7 +116,7 @@ def _watch(source: str, asks: list[Ask], json: bool, config: Config) -> int:
         model = load_model(config.model)
         agent = stack.enter_context(Agent(model, watch=config.watch, sampling=config.sampling))
         stream = stack.enter_context(agent.watch(source if opened is None else opened))
-        code = _on_terminal(source, stream, asks) if terminal else _on_pipe(stream, asks, json)
+        code = _on_terminal(source, stream, wanted) if terminal else _on_pipe(stream, wanted, json)
         if stream.error is not None:
             typer.echo(f"error: {stream.error}", err=True)
         return code
@@ -104,14 +127,14 @@ def _is_address(source: str) -> bool:
     return "://" in source or source.isdigit() or source.startswith(("webcam:", "/dev/"))
 
 
-def _on_pipe(stream: Stream, asks: list[Ask], json: bool) -> int:
+def _on_pipe(stream: Stream, wanted: Wanted, json: bool) -> int:
     from streamvlm.cli.reports import JsonReporter, PlainReporter
     from streamvlm.cli.session import Session
 
-    return Session(stream, JsonReporter() if json else PlainReporter()).run(asks)
+    return Session(stream, JsonReporter() if json else PlainReporter()).run(*wanted)
 
 
-def _on_terminal(source: str, stream: Stream, asks: list[Ask]) -> int:
+def _on_terminal(source: str, stream: Stream, wanted: Wanted) -> int:
     from streamvlm.cli.keys import read_lines
     from streamvlm.cli.session import Session
     from streamvlm.cli.view import View
@@ -119,13 +142,16 @@ def _on_terminal(source: str, stream: Stream, asks: list[Ask]) -> int:
     typing = sys.stdin.isatty()
     title = Path(source).name if Path(source).exists() else source
     with View(title, stream, typing=typing) as view:
-        session = Session(stream, view, linger=typing and not asks)
+        session = Session(stream, view, linger=typing and not wanted.asks)
 
         def put(line: str) -> None:
             try:
-                session.ask(parse_ask(line))
+                if is_watch(line):
+                    session.watch(parse_watch(line))
+                else:
+                    session.ask(parse_ask(line))
             except (ValueError, StreamVLMError) as error:
                 view.notice(str(error))
 
         with read_lines(view.prompt, put, session.stop) if typing else nullcontext():
-            return session.run(asks)
+            return session.run(*wanted)

@@ -12,7 +12,7 @@ from streamvlm.engine.bidding import Work
 from streamvlm.engine.planning import Bid
 from streamvlm.engine.stream import StreamState
 
-Schedule = Literal["packed", "blocking", "wait_k", "alternating"]
+Schedule = Literal["packed", "blocking", "wait_k", "alternating", "two_threads"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 WAIT_K = 16  # tokens written between two frames (LiveCC, arXiv 2504.16030, writes up to 16 per second of video)
 
@@ -22,7 +22,7 @@ def allowed(schedule: Schedule, stream: StreamState, bids: Sequence[Bid[Work]]) 
 
     `packed` perceives and writes in the same forward pass. `blocking` watches again when all answers are done
     (VideoLLM-online, arXiv 2406.11816). `wait_k` writes up to k tokens of one answer between two frames. `alternating`
-    batches the answers and takes turns, a step of one and a step of the other.
+    batches the answers and takes turns, a step of one and a step of the other. `two_threads` has an engine of its own.
     """
     frames = [b for b in bids if b.what.reader is None]
     others = [b for b in bids if b.what.reader is not None]

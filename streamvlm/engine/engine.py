@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import torch
 
@@ -62,6 +62,7 @@ class Engine:
         self.clock = clock
         self.planner: Planner[Work] = Planner(CostModel())
         self.steps = 0
+        self.turn: AbstractContextManager[object] = nullcontext()  # held while caches change, where threads share them
         self._run_step = run
         self._on_step = on_step
         self._streams: list[StreamState] = []
@@ -144,7 +145,8 @@ class Engine:
                 self._wake.clear()  # before looking, so that whatever comes after the look is seen
                 if self._stopping:
                     break
-                self._obey()
+                with self.turn:
+                    self._obey()
                 if not self.step():
                     self._wake.wait()
         except Exception as problem:  # whatever it is, the owner of every stream must hear of it
@@ -167,11 +169,17 @@ class Engine:
     def step(self) -> bool:
         """Plan, run and commit one step; False when there is nothing to do."""
         begun = self.clock()
+        works = self.plan(begun)
+        return bool(works) and self.carry(works, begun)
+
+    def plan(self, now: float) -> list[StreamWork]:
+        """What goes into the coming step, placed in its slots."""
         offers = [bid for stream in list(self._streams) for bid in self._offers(stream)]
-        grants = self.planner.plan(offers, self.longest_step, begun)
-        works = [w for stream in list(self._streams) if (w := self._placed(stream, grants)) is not None]
-        if not works:
-            return False
+        grants = self.planner.plan(offers, self.longest_step, now)
+        return [w for stream in list(self._streams) if (w := self._placed(stream, grants)) is not None]
+
+    def carry(self, works: list[StreamWork], begun: float) -> bool:
+        """Run and commit a step that was planned at `begun`."""
         try:
             outcome = self._run_step(works, self.model, self.backend)
         except RuntimeError as error:  # out of memory, a device that is gone
@@ -179,8 +187,9 @@ class Engine:
             for work in works:
                 self._drop(work.stream, ModelError(f"the step failed: {error}"))
             return True
-        self._commit(works, outcome, self.clock() - begun)
-        self._learn(works, self.clock() - begun)
+        with self.turn:
+            self._commit(works, outcome, self.clock() - begun)
+            self._learn(works, self.clock() - begun)
         return True
 
     @property

@@ -1,0 +1,264 @@
+"""N answers being written without a break: how late are the frames, and how fast the answers?
+
+The same engine, model, kernels, window and live stream under five schedules: ours packs the newest frame and a token of
+every answer into one forward pass; `blocking` watches again when all answers are done; `wait_k` writes up to 16 tokens
+of one answer between two frames; `alternating` takes turns, a step of one and a step of all the others; `two_threads`
+perceives and writes on a thread each.
+
+An answer that is done is followed by the next at once. Under `blocking` it would never watch again, so there a round of
+answers follows when all are done and nothing the camera has shown waits to be seen. The window is filled before
+measuring begins. Lag is the time from a frame's capture to its keys and values being in the cache.
+
+With `--predict`, the same schedules are also run on virtual time, for hardware that is described by a few numbers:
+planner, caches and readers are the real ones, the time of a forward pass comes from a roofline. That is a prediction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from streamvlm import (
+    H200_8B,
+    Agent,
+    Answer,
+    Frame,
+    FramePerceived,
+    FramesDropped,
+    Schedule,
+    Simulation,
+    Stream,
+    StreamEnded,
+    load_model,
+)
+from streamvlm.benchmarks.harness import finish
+from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive, quantiles
+
+SCHEDULES: dict[str, Schedule] = {
+    "ours": "packed",
+    "blocking": "blocking",
+    "wait_k": "wait_k",
+    "alternating": "alternating",
+    "two_threads": "two_threads",
+}
+PREDICTED = ("ours", "blocking", "wait_k", "alternating")
+QUESTION = "what color is the circle?"
+LIMIT = 0.5  # seconds; a frame may be late by this or by one frame interval, whichever is less
+PREDICTED_LENGTH = 256  # tokens of an answer
+PATIENCE = 60.0  # seconds a policy may take beyond its time to have anything to report
+
+
+class Camera:
+    """Pictures shown by the clock, whether or not anybody is ready for them."""
+
+    live = True
+
+    def __init__(self, pictures: Sequence[Tensor], fps: float) -> None:
+        self.newest = -1.0  # presentation time of the newest frame shown, seconds
+        self._pictures = pictures
+        self._fps = fps
+        self._off = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        begun = time.monotonic()
+        for index, picture in enumerate(itertools.cycle(self._pictures)):
+            pts = index / self._fps
+            if self._off.wait(max(0.0, begun + pts - time.monotonic())):
+                return
+            self.newest = pts
+            yield Frame(picture, pts, 1 / self._fps, captured=begun + pts)
+
+    def close(self) -> None:
+        """Show nothing more."""
+        self._off.set()
+
+
+@dataclass(slots=True, eq=False)
+class Count:
+    """What happened while measuring."""
+
+    lags: list[float] = field(default_factory=list)  # seconds from capture to commit, one a block seen
+    frames: int = 0
+    dropped: int = 0
+    backlog: int = 0  # frames shown and not yet seen when one was, the most
+
+
+class Trial:
+    """One schedule and one number of answers, driven from the stream's events."""
+
+    def __init__(self, stream: Stream, camera: Camera, arguments: argparse.Namespace, answers: int) -> None:
+        self._count = Count()
+        self._stream = stream
+        self._events = stream.listen()
+        self._camera = camera
+        self._arguments = arguments
+        self._wanted = answers
+        self._seen = -1.0  # presentation time of the newest frame seen
+        self._open: list[Answer] = []
+        self._done: list[Answer] = []
+        self._rounds = False  # whether answers come all at once
+
+    def run(self, *, rounds: bool) -> dict[str, Any]:
+        """Fill the window, measure, and report."""
+        arguments, self._rounds = self._arguments, rounds
+        self._follow(time.monotonic() + arguments.warmup)
+        self._count, seen, tokens = Count(), self._seen, self._tokens()
+        self._done.clear()
+        written = tokens - self._tokens()  # by answers that are of no more interest
+        start = time.monotonic()
+        self._follow(start + arguments.seconds)
+        seconds = time.monotonic() - start
+        return self._report(seconds, self._tokens() + written - tokens, self._seen - seen)
+
+    def _tokens(self) -> int:
+        return sum(a.tokens for a in (*self._done, *self._open))
+
+    def _follow(self, until: float) -> None:
+        """Keep the answers coming until that moment, and until there is anything to report."""
+        for event in self._events:
+            if isinstance(event, FramePerceived):
+                assert event.lag is not None
+                self._count.lags.append(event.lag)
+                self._count.frames += event.frames
+                self._seen = event.pts
+                waiting = round((self._camera.newest - event.pts) * self._arguments.fps)
+                self._count.backlog = max(self._count.backlog, waiting)
+            elif isinstance(event, FramesDropped):
+                self._count.dropped += event.frames
+            elif isinstance(event, StreamEnded):
+                raise RuntimeError(f"the stream ended: {event.error}")
+            self._keep_asking()
+            enough = self._count.lags and (self._done or not self._wanted)
+            if time.monotonic() >= until and (enough or time.monotonic() >= until + PATIENCE):
+                return
+
+    def _keep_asking(self) -> None:
+        self._done += [a for a in self._open if a.done]
+        self._open = [a for a in self._open if not a.done]
+        if self._rounds and (self._open or self._seen < self._camera.newest):
+            return
+        length = self._arguments.tokens
+        options = {"min_new_tokens": length, "max_new_tokens": length}
+        self._open += [self._stream.ask(QUESTION, **options) for _ in range(self._wanted - len(self._open))]
+
+    def _report(self, seconds: float, tokens: int, shown: float) -> dict[str, Any]:
+        first = [a.ttft_s for a in (*self._done, *self._open) if a.ttft_s is not None]
+        failed = sum(a.status == "failed" for a in self._done)
+        return figures(self._count.lags, first) | {
+            "tokens_per_s": round(tokens / seconds, 2),
+            "forced_drops": self._count.dropped,
+            "backlog_max": self._count.backlog,
+            "frames": self._count.frames,
+            "frames_shown": round(shown * self._arguments.fps),
+            "answers_done": len(self._done) - failed,
+            "answers_failed": failed,
+            "seconds": round(seconds, 2),
+        }
+
+
+def figures(lags: Sequence[float], first: Sequence[float]) -> dict[str, float | None]:
+    """Quantiles of the lags and of the times to the first token, in seconds."""
+    lag = quantiles(lags, digits=4) if lags else dict.fromkeys(("p50", "p99", "max"))
+    ttft = quantiles(first, digits=4) if first else dict.fromkeys(("p50", "p99"))
+    return {
+        "max_lag_s": lag["max"],
+        "p99_lag_s": lag["p99"],
+        "p50_lag_s": lag["p50"],
+        "ttft_p50_s": ttft["p50"],
+        "ttft_p99_s": ttft["p99"],
+    }
+
+
+def claim(found: dict[str, Any], fps: float) -> dict[str, Any]:
+    """Whether perception never stalled."""
+    limit = min(1 / fps, LIMIT)
+    late = found["max_lag_s"] is None or found["max_lag_s"] > limit
+    return {
+        "max_lag_limit_s": limit,
+        "holds": not late and found["forced_drops"] == 0 and found["backlog_max"] <= 1,
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every schedule with every number of answers in turn, each on an agent of its own."""
+    model = load_model(begin(arguments))
+    pictures = draw_pictures(7, 256, arguments.fps)
+    sweep: dict[str, dict[str, Any]] = {name: {} for name in arguments.schedules}
+    for answers, name in itertools.product(sorted(arguments.answers), arguments.schedules):
+        camera = Camera(pictures, arguments.fps)
+        room = {"fps": arguments.fps, "max_readers": max(1, answers), "max_answer_tokens": arguments.tokens}
+        with Agent(model, schedule=SCHEDULES[name]) as agent:
+            stream = agent.watch(camera, window_seconds=arguments.window_seconds, **room)
+            found = Trial(stream, camera, arguments, answers).run(rounds=name == "blocking")
+        sweep[name][str(answers)] = found | {"claim": claim(found, arguments.fps)}
+        log.info("%s, %d answers: %s", name, answers, found)
+    most = str(max(arguments.answers))
+    predicted = predict(model, arguments) if arguments.predict else None
+    names = ("model", "answers", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads")
+    return {
+        **{name: getattr(arguments, name) for name in names},
+        "policies": {name: found[most] for name, found in sweep.items()},
+        "sweep": sweep,
+        "predicted": predicted,
+    }
+
+
+def predict(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:  # noqa: ANN401
+    """The same on virtual time, at the costs of a large model on a data-centre GPU: not a measurement."""
+    found: dict[str, Any] = {}
+    answers = max(arguments.answers)
+    for name in PREDICTED:
+        run = Simulation(model, H200_8B, schedule=SCHEDULES[name])
+        life = run.add(
+            fps=arguments.predict_fps, tokens=arguments.predict_tokens, answers=answers, length=PREDICTED_LENGTH
+        )
+        run.until(arguments.predict)
+        first = [a.ttft_s for a in life.asked if a.ttft_s is not None]
+        found[name] = figures(life.lags, first) | {
+            "tokens_per_s": round(life.tokens / run.clock.now, 2),
+            "forced_drops": life.dropped,
+            "backlog_max": life.eyes.backlog,
+        }
+        log.info("predicted, %s: %s", name, found[name])
+    return {
+        "what": f"virtual clock, {H200_8B.name}: predicted from a roofline, not measured",
+        "fps": arguments.predict_fps,
+        "frame_tokens": arguments.predict_tokens,
+        "answers": answers,
+        "tokens": PREDICTED_LENGTH,
+        "seconds": arguments.predict,
+        "policies": found,
+    }
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = make_parser("Frame lag and answer throughput with many answers being written at once.")
+    parser.add_argument("--answers", type=int, nargs="+", default=[8], help="written at the same time; may be several")
+    parser.add_argument("--tokens", type=positive, default=64, help="of each answer")
+    parser.add_argument("--seconds", type=float, default=20.0, help="to measure, per schedule and number of answers")
+    parser.add_argument("--warmup", type=float, default=16.0, help="seconds before measuring, to fill the window")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames the camera shows per second")
+    parser.add_argument("--window-seconds", type=float, default=16.0, help="of vision that stay visible")
+    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES), help="to compare")
+    parser.add_argument("--predict", type=float, default=0.0, help="virtual seconds to predict; 0 is off")
+    parser.add_argument("--predict-fps", type=float, default=2.0, help="of the predicted stream")
+    parser.add_argument("--predict-tokens", type=positive, default=128, help="of each of its temporal patches")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it."""
+    arguments = parse(argv)
+    finish(measure(arguments), save=arguments.save, name="lag")
+
+
+if __name__ == "__main__":
+    main()
