@@ -155,6 +155,8 @@ def load_model(config: ModelConfig) -> VisionLanguageModel:
     name = str(TINY_FOLDER) if config.model == "tiny" else config.model
     if _is_path(name) and not Path(name).is_dir():  # the hub would complain about the form of the name
         raise ModelError(f"{config.model}: there is no such folder")
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        raise ModelError(f"{config.model}: a LoRA adapter without the model it changes; give the merged model instead")
     device = choose_device(config)
     try:
         kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")

@@ -51,7 +51,8 @@ class Prepared:
         for parameter in vision:
             parameter.requires_grad_(method.train_vision)
         if method.gradient_checkpointing:
-            model.module.gradient_checkpointing_enable({"use_reentrant": False})
+            newer = getattr(model.module, "activation_checkpointing_enable", None)  # what newer transformers call it
+            (newer or model.module.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path, origin: str) -> None:
         """A folder that `--model` accepts; with LoRA, merged, and the adapter alone beside it in `adapter/`.
@@ -64,9 +65,7 @@ class Prepared:
         else:
             if not self.method.train_vision:  # an adapter cannot hold the tower
                 self._peft.save_pretrained(folder.parent / "adapter")
-            self._peft.merge_adapter()
-            self.model.module.save_pretrained(folder, state_dict=merged(self.model.module.state_dict()))
-            self._peft.unmerge_adapter()
+            self.model.module.save_pretrained(folder, state_dict=merged_state(self.model.module))
         self.model.tokenizer.save_pretrained(folder)
         for name in _PREPROCESSORS:
             if (Path(origin) / name).is_file():
@@ -75,9 +74,22 @@ class Prepared:
             (folder / _PREPROCESSORS[0]).write_text(json.dumps(_preprocessor(self.model), indent=2) + "\n")
 
 
-def merged(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a module whose adapters are merged, under the names it had before there were any."""
-    return {name.replace(".base_layer.", "."): weight for name, weight in state.items() if ".lora_" not in name}
+def merged_state(module: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    """The weights of a module with its adapters added in, under the names it had before there were any.
+
+    The module is left as it is: adding and subtracting again would round.
+    """
+    state = {
+        name.replace(".base_layer.", "."): weight
+        for name, weight in module.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, layer in module.named_modules():
+        if hasattr(layer, "get_delta_weight"):
+            base = layer.get_base_layer().weight.detach()
+            delta = sum(layer.get_delta_weight(adapter).detach().float() for adapter in layer.active_adapters)
+            state[f"{name}.weight"] = (base.float() + delta).to(base.dtype).cpu()
+    return state
 
 
 def _text_parts(model: VisionLanguageModel) -> list[Any]:

@@ -1,0 +1,96 @@
+"""Who sees whom and from how far: dumped from the running engine, and read off a training batch.
+
+Both become the same thing: for every row, the rows it sees, each with the difference of their three positions.
+Rows are named by what they are: ("stream", n) is the n-th row the stream ever perceived, (question, n) the n-th row
+of that question and its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from driver import Driver
+from torch import Tensor
+
+from streamvlm.engine import engine as engine_module
+from streamvlm.engine.step import StreamWork, run_step
+from streamvlm.models.attention import Backend
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.train.collate import StreamRows
+from streamvlm.train.packing import STREAM, visibility
+
+Row = tuple[str, int]
+Sight = dict[Row, tuple[int, int, int]]  # what is seen, and how far before the row it stands: t, h, w
+
+
+@dataclass
+class Witness:
+    """Notes, at every step of an engine with one stream, what each new row sees."""
+
+    seen: dict[Row, Sight] = field(default_factory=dict)
+    ids: dict[int, Row] = field(default_factory=dict)  # the cache's number of a row, which moves keep
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand between the engine and its step."""
+
+        def witnessed(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Tensor:
+            for work in works:
+                self._note(work)
+            return run_step(works, model, backend)
+
+        monkeypatch.setattr(engine_module, "run_step", witnessed)
+
+    def _note(self, work: StreamWork) -> None:
+        assert work.stream.window is not None
+        cache = work.stream.window.cache
+        parts = [] if work.perception is None else [("stream", rows) for _, rows in work.perception.placed]
+        parts += [(turn.reader.answer.question, turn.rows) for turn in work.turns]
+        for name, rows in parts:
+            for number in rows.order.tolist():
+                self.ids[number] = (name, self.counts.setdefault(name, 0))
+                self.counts[name] += 1
+        for _, rows in parts:
+            visible = cache.visible(rows, cache.extent)
+            for number, position, mask in zip(rows.order.tolist(), rows.positions, visible, strict=True):
+                slots = mask.nonzero().squeeze(1)
+                self.seen[self.ids[number]] = self._sight(cache, position, slots)
+
+    def _sight(self, cache: Any, position: Tensor, slots: Tensor) -> Sight:
+        sight: Sight = {}
+        for slot in slots.tolist():
+            t, h, w = (position - cache.position[slot]).tolist()
+            row = self.ids[int(cache.order[slot])]
+            assert row not in sight, f"{row} is seen twice"
+            sight[row] = (t, h, w)
+        return sight
+
+
+def batch_sight(rows: StreamRows, questions: Sequence[str], kept: Sequence[int]) -> dict[Row, Sight]:
+    """The same of one stretch of a training batch; `kept` are the stream's rows that it holds, by number."""
+    mask = visibility(rows.block[None], rows.moment[None])[0]
+    names: list[Row] = []
+    counts: dict[int, int] = {}
+    for block in rows.block.tolist():
+        number = counts.setdefault(block, 0)
+        counts[block] += 1
+        names.append(("stream", kept[number]) if block == STREAM else (questions[block - 1], number))
+    seen: dict[Row, Sight] = {}
+    for index, name in enumerate(names):
+        sight: Sight = {}
+        for other in mask[index].nonzero().squeeze(1).tolist():
+            t, h, w = (rows.positions[index] - rows.positions[other]).tolist()
+            sight[names[other]] = (t, h, w)
+        seen[name] = sight
+    return seen
+
+
+def run(driver: Driver, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step until nothing is left to do, watched."""
+    witness.watch(monkeypatch)
+    with torch.inference_mode():
+        driver.run()

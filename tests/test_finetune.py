@@ -1,0 +1,282 @@
+"""Fine-tuning of real checkpoints' classes, tiny and random: full and LoRA, resumed, saved, loaded by `--model`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from driver import Driver, random_blocks
+from families import FAMILIES, random_model
+from talks import commentary, small_video, write_lines
+from torch import Tensor
+from torch.testing import assert_close
+from typer.testing import CliRunner
+
+from streamvlm.cli.app import app
+from streamvlm.errors import ModelError, TrainingError
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.models.loading import load_model
+from streamvlm.settings import ModelConfig
+from streamvlm.train.checkpoint import trained
+from streamvlm.train.finetune import Finetune
+from streamvlm.train.finetune_plan import load_finetune_plan
+from streamvlm.train.journal import Journal
+from streamvlm.train.loop import Trainer, open_accelerator
+from streamvlm.train.method import Method, Prepared
+
+PLAN = """
+recipe = "finetune"
+model = "{model}"
+out = "{out}"
+threads = 1
+device = "cpu"
+mixed_precision = "no"
+micro_batches = {micro_batches}
+log_every = 1
+validate_every = 4
+min_pixels = 1024
+max_pixels = 4096
+
+[data]
+train = ["lines.jsonl"]
+held_out = 0.5
+chunk_seconds = 4.0
+overlap_seconds = 2.0
+history_seconds = 2.0
+
+[method]
+kind = "{kind}"
+rank = 4
+train_vision = {train_vision}
+gradient_checkpointing = {checkpointing}
+
+[schedule]
+steps = {steps}
+lr = 5e-3
+warmup = 2
+"""
+WORDS = [[0.2, 0.8, "one"], [2.2, 2.8, "three"], [4.2, 4.9, "five"]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos with commentary, and a checkpoint of every family."""
+    folder = tmp_path_factory.mktemp("finetune")
+    for name in ("a.mp4", "b.mp4"):
+        small_video(folder, name, seconds=6.0)
+    lines = [commentary(name, WORDS, stop=6.0, qa_stream=[[3.0, 3.0, "Bars?", "Yes."]]) for name in ("a.mp4", "b.mp4")]
+    write_lines(folder / "lines.jsonl", *lines)
+    for family in FAMILIES:
+        model = random_model(family)
+        model.module.save_pretrained(folder / family)
+        model.tokenizer.save_pretrained(folder / family)
+    return folder
+
+
+def write_plan(base: Path, name: str, family: str = "qwen3_vl", **options: object) -> Path:
+    fixed = {
+        "kind": "lora", "train_vision": "false", "checkpointing": "false", "steps": 6, "micro_batches": 1,
+        "model": base / family, "out": base / name,
+    }  # fmt: skip
+    path = base / f"{name}.toml"
+    path.write_text(PLAN.format(**{**fixed, **options}))
+    return path
+
+
+def open_run(plan: Path) -> Trainer:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    read = load_finetune_plan(plan)
+    accelerator = open_accelerator(read.run)
+    trainer = Trainer(Finetune(read, accelerator.device), read.run, accelerator)
+    trainer.resume()
+    return trainer
+
+
+def course_of(trainer: Trainer) -> Finetune:
+    assert isinstance(trainer.course, Finetune)
+    return trainer.course
+
+
+def answer_logits(model: VisionLanguageModel) -> Tensor:
+    """What the engine makes of a stream and a question with this model."""
+    driver = Driver(model)
+    watched = driver.watch(random_blocks(model, 4), ended=True, max_answer_tokens=4)
+    answer = driver.ask(watched, "what is it?")
+    driver.run()
+    return torch.stack(driver.recordings[answer].logits)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_learns_and_saves_a_folder_that_model_accepts(family: str, kind: str, base: Path) -> None:
+    name = f"{family}-{kind}"
+    trainer = open_run(write_plan(base, name, family, kind=kind, steps=8, train_vision=str(kind == "full").lower()))
+    course = course_of(trainer)
+    frozen = {n: p.clone() for n, p in course.model.module.named_parameters() if not p.requires_grad}
+    trainer.run()
+    lines = [line for line in Journal(base / name / "metrics.jsonl").read() if "loss" in line]
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    parameters = dict(course.model.module.named_parameters())
+    assert all(torch.equal(parameters[n], weight) for n, weight in frozen.items()), "what is frozen has changed"
+    assert bool(frozen) == (kind == "lora")
+
+    loaded = load_model(ModelConfig(model=str(base / name / "model"), device="cpu", min_pixels=1024, max_pixels=4096))
+    assert loaded.family == family and loaded.pixels == course.model.pixels
+    course.model.module.eval()
+    ours, theirs = answer_logits(course.model), answer_logits(loaded)
+    assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(theirs[0], answer_logits(random_model(family))[0], atol=1e-2), "nothing was learnt"
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(base: Path) -> None:
+    """Full, with the tower, and two batches a step: what is read ahead does not depend on where it stopped."""
+    options: dict[str, Any] = {"kind": "full", "train_vision": "true", "micro_batches": 2}
+    whole = open_run(write_plan(base, "whole", **options))
+    whole.run()
+    for stop in (1, 4):
+        open_run(write_plan(base, "parts", **options)).run(until=stop)
+    rest = open_run(write_plan(base, "parts", **options))
+    assert rest.step == 4
+    rest.run()
+    ours, theirs = trained(rest.course.learner), trained(whole.course.learner)
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        assert torch.equal(ours[name], weight), name
+
+
+def test_a_lora_checkpoint_holds_the_adapter_only(base: Path) -> None:
+    trainer = open_run(write_plan(base, "small"))
+    trainer.run(until=2)
+    saved = torch.load(trainer.checkpoint)["weights"]
+    assert saved and all(".lora_" in name for name in saved)
+    again = open_run(write_plan(base, "small"))
+    for name, weight in trained(trainer.course.learner).items():
+        assert torch.equal(weight, trained(again.course.learner)[name])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_changes_no_gradient(family: str, base: Path) -> None:
+    gradients = []
+    for checkpointing in ("false", "true"):
+        options = {"kind": "full", "train_vision": "true", "checkpointing": checkpointing}
+        trainer = open_run(write_plan(base, f"gc-{family}-{checkpointing}", family, **options))
+        learner = trainer.course.learner.train()
+        calls = count_forwards(course_of(trainer).model)
+        learner(*trainer.course.batch(0, 0).inputs)["loss"].backward()
+        gradients.append({n: p.grad.clone() for n, p in learner.named_parameters() if p.grad is not None})
+        assert calls[0] == (2 if checkpointing == "true" else 1)
+    assert gradients[0].keys() == gradients[1].keys() and gradients[0]
+    for name, gradient in gradients[0].items():
+        assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def count_forwards(model: VisionLanguageModel) -> list[int]:
+    calls = [0]
+
+    def count(*_: object) -> None:
+        calls[0] += 1
+
+    model.language_model.layers[0].mlp.register_forward_pre_hook(count)
+    return calls
+
+
+def test_only_what_the_assistant_says_is_learnt(base: Path) -> None:
+    """Every target is a token of an answer or the one that ends it; decisions carry their class's weight."""
+    course = course_of(open_run(write_plan(base, "targets")))
+    model, (speak, silent) = course.model, (course._collator._weights.speak, course._collator._weights.silent)
+    counts = [t.manner for c in course.chunks for t in c.turns]
+    assert counts.count("speak") * speak == pytest.approx(counts.count("silent") * silent)
+    assert speak > 1 > silent or silent >= 1 >= speak
+    for chunk in course.chunks:
+        batch = course._collate([chunk])
+        for number, turn in enumerate(chunk.turns, start=1):
+            mine = (batch.block[0] == number) & (batch.targets[0] >= 0)
+            assert model.tokenizer.decode(batch.targets[0][mine]) == f"{turn.answer}<|im_end|>"
+            first = float(batch.weights[0][mine][0])
+            assert first == pytest.approx({"speak": speak, "silent": silent, "answer": 1.0}[turn.manner])
+        learnt = batch.targets[0] >= 0
+        assert not learnt[batch.block[0] == 0].any() and not batch.weights[0][~learnt].any()
+
+
+def test_validation_tells_decisions_from_answers(base: Path) -> None:
+    trainer = open_run(write_plan(base, "scores"))
+    scores = trainer.validate()
+    assert set(scores) == {"loss", "speak", "silent", "answer"}
+    assert all(0 <= scores[name] <= 1 for name in ("speak", "silent", "answer"))
+    trained_on = {c.conversation.video for c in course_of(trainer).chunks}
+    assert not trained_on & {c.conversation.video for c in course_of(trainer).validation}
+
+
+def test_an_adapter_alone_is_refused_with_what_to_do(base: Path) -> None:
+    trainer = open_run(write_plan(base, "adapter", steps=1))
+    trainer.run()
+    adapter = base / "adapter" / "adapter"
+    assert {p.name for p in adapter.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    with pytest.raises(ModelError, match=r"LoRA adapter.*merged"):
+        load_model(ModelConfig(model=str(adapter), device="cpu"))
+
+
+def test_a_merged_export_leaves_the_learner_as_it_was(tmp_path: Path) -> None:
+    model = random_model("qwen3_vl")
+    mine = type(model)(copy.deepcopy(model.module), model.tokenizer, model.pixels, model.chat)
+    prepared = Prepared(mine, Method(rank=2))
+    for name, parameter in mine.module.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = answer_logits(mine)
+    prepared.export(tmp_path / "model", "nowhere")
+    assert_close(answer_logits(mine), before, atol=1e-4, rtol=1e-4)
+    settings = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
+    assert settings["min_pixels"] == 2048  # of a patch of two frames
+
+
+def test_a_video_that_breaks_during_training_is_named(base: Path, tmp_path: Path) -> None:
+    course = course_of(open_run(write_plan(base, "broken")))
+    (tmp_path / "c.mp4").write_bytes(b"gone bad")
+    chunk = course.chunks[0]
+    broken = replace(chunk, conversation=replace(chunk.conversation, video=tmp_path / "c.mp4"))
+    with pytest.raises(TrainingError, match=r"lines\.jsonl:\d.*c\.mp4"):
+        course._collate([broken])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('kind = "lora"', 'kind = "qlora"', "qlora.*lora, full"),
+        ("chunk_seconds = 4.0", "chunk_seconds = 2.0", "overlap_seconds < chunk_seconds"),
+        ("rank = 4", "ranks = 4", "ranks"),
+        ('train = ["lines.jsonl"]', "", "train"),
+        ('train = ["lines.jsonl"]', 'train = "lines.jsonl"', "lists of files"),
+        ("[data]", "[dat]", "data"),
+        ('model = "', 'modell = "', "model"),
+        ("threads = 1", 'init = "{base}"', "leave out init"),
+        ('recipe = "finetune"', 'recipe = "magic"', "magic.*tiny, finetune"),
+        ("steps = 6", "steps = -1", "steps >= 0"),
+        ('train = ["lines.jsonl"]', 'train = ["none.jsonl"]', "none.jsonl"),
+        ("micro_batches = 1", "micro_batches = ", "plan.toml"),
+        ("held_out = 0.5", "held_out = 1.5", "held_out"),
+    ],
+)
+def test_a_wrong_plan_is_one_line_that_says_what_is_wrong(old: str, new: str, complaint: str, base: Path) -> None:
+    plan = base / "plan.toml"
+    text = write_plan(base, "wrong").read_text()
+    assert old in text
+    plan.write_text(text.replace(old, new.replace("{base}", str(base))))
+    result = CliRunner().invoke(app, ["train", str(plan)])
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert re.search(complaint, result.stderr)
+
+
+def test_the_command_trains_from_a_plan(base: Path) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    result = CliRunner().invoke(app, ["train", str(write_plan(base, "command", steps=2))])
+    assert result.exit_code == 0, result.output
+    assert f"trained: {base / 'command' / 'model'}" in result.stdout
+    assert {p.name for p in (base / "command").iterdir()} >= {"checkpoint.pt", "metrics.jsonl", "curves.svg", "model"}
