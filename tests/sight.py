@@ -11,13 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-import torch
-from driver import Driver
 from torch import Tensor
 
-from streamvlm.engine import engine as engine_module
-from streamvlm.engine.step import StreamWork, run_step
+from streamvlm.engine.step import Outcome, StreamWork, run_step
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.train.collate import StreamRows
@@ -35,15 +31,11 @@ class Witness:
     ids: dict[int, Row] = field(default_factory=dict)  # the cache's number of a row, which moves keep
     counts: dict[str, int] = field(default_factory=dict)
 
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand between the engine and its step."""
-
-        def witnessed(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Tensor:
-            for work in works:
-                self._note(work)
-            return run_step(works, model, backend)
-
-        monkeypatch.setattr(engine_module, "run_step", witnessed)
+    def step(self, works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Outcome:
+        """Stands between the engine and its step."""
+        for work in works:
+            self._note(work)
+        return run_step(works, model, backend)
 
     def _note(self, work: StreamWork) -> None:
         assert work.stream.window is not None
@@ -87,10 +79,3 @@ def batch_sight(rows: StreamRows, questions: Sequence[str], kept: Sequence[int])
             sight[names[other]] = (t, h, w)
         seen[name] = sight
     return seen
-
-
-def run(driver: Driver, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step until nothing is left to do, watched."""
-    witness.watch(monkeypatch)
-    with torch.inference_mode():
-        driver.run()

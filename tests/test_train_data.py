@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def read(folder: Path, tmp_path: Path, *lines: object, most_bad: float = 0.5, **spec: float) -> Reading:
+def read(folder: Path, tmp_path: Path, *lines: object, most_bad: float = 0.5, **spec: Any) -> Reading:
     return read_files([write_lines(tmp_path / "lines.jsonl", *lines)], ReadSpec(folder, **spec), most_bad)
 
 
@@ -39,7 +40,7 @@ def turns(reading: Reading) -> list[tuple[float, str, str, str]]:
 
 
 def test_commentary_is_a_decision_at_every_tick(folder: Path, tmp_path: Path) -> None:
-    said = turns(read(folder, tmp_path, commentary("a.mp4", WORDS), history=4.0))
+    said = turns(read(folder, tmp_path, commentary("a.mp4", WORDS), own_query=True, history=4.0))
     assert [(time, answer, manner) for time, _, answer, manner in said] == [
         (1.0, "and here", "speak"), (2.0, NOTHING, "silent"), (3.0, "he scores", "speak"), (4.0, NOTHING, "silent"),
         (5.0, NOTHING, "silent"), (6.0, NOTHING, "silent"), (7.0, NOTHING, "silent"), (8.0, "what", "speak"),
@@ -49,6 +50,8 @@ def test_commentary_is_a_decision_at_every_tick(folder: Path, tmp_path: Path) ->
     assert asked[4.0] == with_notes([(1.0, "and here"), (3.0, "he scores")], "Commentate.")
     assert asked[7.0] == with_notes([(3.0, "he scores")], "Commentate.")
     assert asked[8.0] == "Commentate.", "what was said longer ago than the history is not repeated"
+    plain = turns(read(folder, tmp_path, commentary("a.mp4", WORDS)))
+    assert {text for _, text, _, _ in plain} == {NARRATE}, "the engine's narration asks in these words, every second"
 
 
 def test_inf_streams_lines_have_earlier_text_and_questions(folder: Path, tmp_path: Path) -> None:
@@ -56,7 +59,7 @@ def test_inf_streams_lines_have_earlier_text_and_questions(folder: Path, tmp_pat
     line = commentary(
         "a.mp4", words, 4.0, 7.0, query={"text": "", "previous": "it began"}, qa_stream=[[4.5, 5.5, "Who?", "Nobody."]]
     )
-    reading = read(folder, tmp_path, line)
+    reading = read(folder, tmp_path, line, history=16.0)
     assert reading.conversations[0].start == 4.0
     assert turns(reading) == [
         (5.0, with_notes([(4.0, "it began")], NARRATE), "goal", "speak"),

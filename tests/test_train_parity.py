@@ -11,7 +11,7 @@ import pytest
 import torch
 from driver import Driver, random_blocks
 from families import FAMILIES, random_model
-from sight import Row, Sight, Witness, batch_sight, run
+from sight import Row, Sight, Witness, batch_sight
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -41,13 +41,14 @@ class Streamed:
     written: dict[str, list[int]]  # by question, the tokens chosen
 
 
-def stream(family: str, monkeypatch: pytest.MonkeyPatch, blocks: int = 8, **options: Any) -> Streamed:
+def stream(family: str, blocks: int = 8, **options: Any) -> Streamed:
     model = random_model(family)
     shown = random_blocks(model, blocks)
     driver, witness = Driver(model), Witness()
+    driver.engine._run_step = witness.step
     watched = driver.watch(shown, ended=True, max_answer_tokens=6, **options)
     answers = [driver.ask(watched, text, shown[min(at, blocks - 1)].last_pts) for text, at in QUESTIONS]
-    run(driver, witness, monkeypatch)
+    driver.run()
     logits = {a.question: torch.stack(driver.recordings[a].logits) for a in answers}
     written = {name: rows.argmax(-1).tolist() for name, rows in logits.items()}
     return Streamed(model, shown, witness, answers, logits, written)
@@ -70,9 +71,9 @@ def written_rows(sight: dict[Row, Sight], streamed: Streamed) -> dict[Row, Sight
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_row_sees_the_same_rows_from_the_same_distance(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_row_sees_the_same_rows_from_the_same_distance(family: str) -> None:
     """The whole stream, four questions with their answers, each asked in the middle of it or at its end."""
-    streamed = stream(family, monkeypatch)
+    streamed = stream(family)
     rows = trained_rows(streamed, streamed.blocks, QUESTIONS)
     total = streamed.witness.counts["stream"]
     collated = batch_sight(rows, [text for text, _ in QUESTIONS], range(total))
@@ -82,10 +83,10 @@ def test_every_row_sees_the_same_rows_from_the_same_distance(family: str, monkey
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_chunk_is_what_a_question_sees_once_the_window_has_moved(
-    family: str, monkeypatch: pytest.MonkeyPatch
+    family: str,
 ) -> None:
     """The first frame and a window somewhere later: the sinks have moved, what lay between is gone."""
-    streamed = stream(family, monkeypatch, blocks=16, window_seconds=WINDOW)
+    streamed = stream(family, blocks=16, window_seconds=WINDOW)
     model, text = streamed.model, QUESTIONS[-1][0]
     at = QUESTIONS[-1][1]
     sizes = [len(model.prefix_layout()), *(len(model.frame_segment(b.tokens)) for b in streamed.blocks)]
@@ -111,9 +112,9 @@ def test_a_chunk_is_what_a_question_sees_once_the_window_has_moved(
 
 
 @pytest.mark.parametrize("change", ["later", "sees_less", "sees_more", "stream_position", "window", "prefix"])
-def test_the_comparison_notices_a_change_of_either_side(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_notices_a_change_of_either_side(change: str) -> None:
     options: dict[str, Any] = {"policy": "last_frames", "last_frames": 4} if change == "window" else {}
-    streamed = stream("qwen3_vl", monkeypatch, **options)
+    streamed = stream("qwen3_vl", **options)
     questions = QUESTIONS
     if change in ("sees_less", "sees_more"):
         questions = ((QUESTIONS[0][0], 1 if change == "sees_less" else 3), *QUESTIONS[1:])
@@ -172,17 +173,17 @@ def answers(model: VisionLanguageModel, batch: StreamBatch) -> dict[str, Tensor]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_same_logits_come_out(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_logits_come_out(family: str) -> None:
     """What the engine computed in forty packed steps, the learner computes in one pass, vision tower included."""
-    streamed = stream(family, monkeypatch)
+    streamed = stream(family)
     batch = training_batch(streamed, pixels(streamed.model, len(streamed.blocks)))
     for text, logits in answers(streamed.model, batch).items():
         assert_close(logits, streamed.logits[text], atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_training_a_changed_frame_changes_later_answers_only(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    streamed = stream(family, monkeypatch)
+def test_in_training_a_changed_frame_changes_later_answers_only(family: str) -> None:
+    streamed = stream(family)
     frames = pixels(streamed.model, len(streamed.blocks))
     before = answers(streamed.model, training_batch(streamed, frames))
     for patch in range(len(streamed.blocks)):
@@ -220,9 +221,9 @@ def test_in_inference_a_changed_frame_changes_later_answers_only(family: str) ->
                 assert not torch.allclose(after[text], before[text], atol=1e-4), (patch, text)
 
 
-def test_a_question_in_training_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_in_training_changes_no_other() -> None:
     """Nor what is perceived: the logits of one question are the same without the others."""
-    streamed = stream("qwen3_vl", monkeypatch)
+    streamed = stream("qwen3_vl")
     batch = training_batch(streamed, pixels(streamed.model, len(streamed.blocks)))
     whole = answers(streamed.model, batch)
     alone = (batch.block[0] == 0) | (batch.block[0] == 3)

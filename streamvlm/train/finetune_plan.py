@@ -27,7 +27,8 @@ class Data:
     chunk_seconds: float = 16.0  # no more than the window it will be watched with
     overlap_seconds: float = 8.0
     tick_seconds: float = 1.0  # between two decisions to speak or to stay silent
-    history_seconds: float = 16.0  # of what was said before that are repeated to the reader
+    own_query: bool = False  # ask for commentary in the file's words instead of the engine's
+    history_seconds: float = 0.0  # of its earlier commentary that are repeated to the reader; the engine repeats none
     balance: bool = True  # speaking and staying silent weigh the same in all, however rare one is
     most_bad: float = 0.1  # the share of lines that may be unusable before the run refuses to start
     workers: int = 2  # threads that read videos ahead
@@ -44,7 +45,7 @@ class Data:
     @property
     def reading(self) -> ReadSpec:
         """How files become turns."""
-        return ReadSpec(self.videos, self.tick_seconds, self.history_seconds)
+        return ReadSpec(self.videos, self.tick_seconds, self.own_query, self.history_seconds)
 
     @property
     def chunks(self) -> ChunkSpec:

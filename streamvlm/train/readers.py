@@ -28,7 +28,8 @@ class ReadSpec:
 
     videos: Path  # the folder that videos are named from
     tick: float = 1.0  # seconds between two decisions to speak or to stay silent
-    history: float = 16.0  # seconds of what was said before that are repeated to the reader
+    own_query: bool = False  # ask for commentary in the file's words instead of the engine's, which ask `--narrate`
+    history: float = 0.0  # seconds of its earlier commentary that are repeated to the reader; the engine repeats none
 
     def __post_init__(self) -> None:
         if self.tick <= 0 or self.history < 0:
@@ -148,7 +149,7 @@ def _commentary(messages: list[Any], spec: ReadSpec) -> Parsed:
     start = float(video.get("video_start") or 0.0)
     words = [(float(stop), str(word).strip()) for _, stop, word in said["text_stream"]]
     stop = float(video.get("video_end") or max((when for when, _ in words), default=start))
-    query = _text(user) or NARRATE
+    query = (_text(user) if spec.own_query else "") or NARRATE
     before = next((str(part["previous"]).strip() for part in _parts(user) if part.get("previous")), "")
     turns = _narration(words, (start, stop), query, [(start, before)] if before else [], spec)
     turns += [
@@ -240,8 +241,7 @@ def _reply(asked: tuple[float, str], when: float, text: str, notes: list[Note], 
         raise ValueError(f"the answer at {when} s is older than its question at {since} s")
 
     def turn(at: float, answer: str, manner: Manner) -> Turn:
-        known = [note for note in notes if at - spec.history <= note[0] < at]
-        return Turn(at, with_notes(known, question), answer, manner)
+        return Turn(at, with_notes([note for note in notes if note[0] < at], question), answer, manner)
 
     if when - since <= EPSILON:
         return [turn(when, text, "answer")]
