@@ -77,7 +77,7 @@ def test_visibility_is_the_rule_row_by_row() -> None:
             own = block[0, q] == block[0, k]
             stream = block[0, k] == 0 and block[0, q] != PADDING and moment[0, k] <= moment[0, q]
             if recalled[0, k] and block[0, q] == 0:
-                stream = bool(recalled[0, q]) and stream  # the window never sees what was brought back
+                stream = stream & recalled[0, q]  # the window never sees what was brought back
             assert bool(mask[q, k]) == bool(k <= q and (own or stream)), (q, k)
     assert mask.diagonal().all()
 
