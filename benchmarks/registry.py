@@ -9,6 +9,14 @@ from streamvlm.benchmarks.core.benchmark import Benchmark
 BENCHMARKS = {
     "ovobench": ("streamvlm.benchmarks.suites.ovobench", "OvoBench"),
     "streamingbench": ("streamvlm.benchmarks.suites.streamingbench", "StreamingBench"),
+    "streameqa": ("streamvlm.benchmarks.suites.streameqa", "StreamEqa"),
+    "odvbench": ("streamvlm.benchmarks.suites.odvbench", "OdvBench"),
+    "svbench": ("streamvlm.benchmarks.suites.svbench", "SvBench"),
+    "vstreamqa": ("streamvlm.benchmarks.suites.vstreamqa", "VStreamQa"),
+    "magqa": ("streamvlm.benchmarks.suites.magqa", "Magqa"),
+    "ovotiming": ("streamvlm.benchmarks.suites.ovotiming", "OvoTiming"),
+    "livesports": ("streamvlm.benchmarks.suites.commentary", "LiveSports"),
+    "infstreams": ("streamvlm.benchmarks.suites.commentary", "InfStreams"),
 }
 
 

@@ -21,9 +21,11 @@ from streamvlm.benchmarks.core import commands, journal
 from streamvlm.benchmarks.core.commands import RunOptions
 from streamvlm.benchmarks.core.footage import VideoFile
 from streamvlm.benchmarks.core.journal import Shard
-from streamvlm.benchmarks.core.players import PLAYERS, Setting
+from streamvlm.benchmarks.core.players import Setting
 from streamvlm.benchmarks.core.protocol import Protocol
-from streamvlm.benchmarks.core.records import Result, Sample
+from streamvlm.benchmarks.core.records import Alert, Result, Sample
+from streamvlm.benchmarks.core.runner import PLAYERS
+from streamvlm.benchmarks.suites import streamingbench_files as files
 from streamvlm.benchmarks.suites.ovobench import OvoBench
 from streamvlm.benchmarks.suites.streamingbench import StreamingBench
 from streamvlm.cli.app import app
@@ -247,3 +249,46 @@ def test_videos_are_asked_for_before_a_model_is_loaded(folder: Path) -> None:
 def test_the_list_names_every_benchmark_and_its_home() -> None:
     code, out, _ = run_cli("list")
     assert code == 0 and "ovobench" in out and "streamingbench" in out and "huggingface.co" in out
+
+
+def test_watches_are_told_the_request_and_no_more_and_the_first_call_counts(folder: Path, tmp_path: Path) -> None:
+    """Native streaming: nothing about the expected output or its time reaches the model before the request does."""
+    data = bench_data.streaming(tmp_path / "streaming")
+    samples = {s.id: s for s in StreamingBench().load(data) if s.kind == "proactive"}
+    wanted = RunOptions("stream", data / "questions_proactive.json", folder / "videos", tmp_path / "run")
+    commands.run_benchmark(StreamingBench(), wanted, Config())
+    found = journal.load(tmp_path / "run").results
+    assert found.keys() == {k for k, s in samples.items() if s.group == "proactive"}
+    for key, result in found.items():
+        alert = samples[key].alert
+        assert alert is not None and result.status == "answered" and len(result.turns) <= 1
+        assert all(samples[key].time <= t.time <= alert.until for t in result.turns)
+        assert alert.condition in ('At red, output "red".', 'At seven, output "7".')
+
+
+@pytest.mark.parametrize(
+    ("request_", "condition"),
+    [
+        ('When the scoreboard shows 3 points for USA, output "3".', "the scoreboard shows 3 points for USA"),
+        ('Once the red light is on, please output "stop".', "the red light is on"),
+        ("Tell me about it.", "Tell me about it."),
+    ],
+)
+def test_what_a_request_waits_for(request_: str, condition: str) -> None:
+    assert files.condition(request_) == condition
+
+
+def test_a_commentary_has_a_line_a_second(agent: Agent, folder: Path) -> None:
+    sample = Sample("c", "c", "v", 2.0, "go on.", "", "commentary", alert=Alert((2.0,), 6.0))
+    protocol = Protocol("p", "stream", policy="sink_window", fps=2.0)
+    (result,) = play(agent, protocol, [sample], folder / "videos" / "b.mp4")
+    assert [t.time for t in result.turns] == [3.0, 4.0, 5.0, 6.0] and result.as_of == 6.0
+
+
+def test_a_question_too_long_for_its_room_fails_alone(agent: Agent, folder: Path) -> None:
+    long = replace(colors(4.0)[0], prompt="what? " * 5000)
+    for replay in ("clip", "stream"):
+        protocol = Protocol("p", replay, fps=1.0)
+        results = play(agent, protocol, [*colors(2.0), long, *colors(6.0)], folder / "videos" / "b.mp4")
+        assert [r.status for r in results] == ["answered", "failed", "answered"]
+        assert "max_question_tokens" in results[1].note

@@ -14,6 +14,8 @@ from streamvlm.benchmarks.core import journal, stamp
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.compare import compare
 from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
+from streamvlm.benchmarks.core.judge import Judge, Kept
+from streamvlm.benchmarks.core.judged import JudgedBenchmark
 from streamvlm.benchmarks.core.players import Heard, Setting, silence
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Result, Sample
@@ -25,6 +27,7 @@ from streamvlm.config import Config
 
 BASELINES = ("constant", "blind")
 ROOM = 4096  # tokens of a question: some carry their history
+BACKGROUND = 1024  # tokens that watches may take: their conditions are whole sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,24 @@ def score(benchmark: Benchmark, annotations: Path | None, source: Path | str) ->
     return benchmark.score(samples, answers(benchmark, samples, source))
 
 
+def judge(
+    benchmark: Benchmark, annotations: Path | None, source: Path, against: Path | None, judge: Judge
+) -> dict[str, Any]:
+    """Have a judge score answers in free text; its replies are kept beside them.
+
+    Raises:
+        ValueError: the benchmark needs no judge, or another system's answers to compare with.
+        JudgeError: the judge does not answer.
+    """
+    if not isinstance(benchmark, JudgedBenchmark):
+        raise ValueError(f"{benchmark.name} is scored by its own rule and needs no judge")
+    samples = asked_of(load(benchmark, annotations), source)
+    rivals = answers(benchmark, samples, against) if against else None
+    folder = source if source.is_dir() else source.parent
+    kept = Kept(judge, folder / "judgements.jsonl")
+    return benchmark.judge(samples, answers(benchmark, samples, source), kept, rivals).to_json()
+
+
 def export(benchmark: Benchmark, annotations: Path, source: Path, out: Path) -> list[Path]:
     """Write results in the benchmark's own format."""
     return benchmark.export(annotations, answers(benchmark, load(benchmark, annotations), source), out)
@@ -156,6 +177,7 @@ def _agent(protocol: Protocol, config: Config) -> Iterator[Agent | None]:
     if protocol.replay == "constant":
         yield None
         return
-    watch = replace(config.watch, max_readers=1, max_question_tokens=max(config.watch.max_question_tokens, ROOM))
+    asked = max(config.watch.max_question_tokens, ROOM)
+    watch = replace(config.watch, max_readers=1, max_question_tokens=asked, background_tokens=BACKGROUND)
     with Agent(load_model(config.model), watch=watch, sampling=config.sampling) as agent:
         yield agent

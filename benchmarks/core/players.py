@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from streamvlm import Agent, Answer, Frame, Stream, StreamVLMError
 from streamvlm.benchmarks.core.footage import Footage, nothing, only_until
@@ -15,7 +15,6 @@ from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
 Outcome = tuple[Result, Cost]
 Heard = Callable[[str, float, float], str]  # video, start and stop seconds -> what was said in between
 SHORT = 2.0  # seconds that a video may end before its question without a note
-SLACK = 1e-3  # seconds
 
 
 def silence(video: str, start: float, stop: float) -> str:
@@ -83,8 +82,8 @@ class ClipPlayer(Player):
         """Each sample by itself, so that one that fails costs no other."""
         for sample in samples:
             try:
-                yield self._poll(sample, footage) if sample.alert else self._ask(sample, footage)
-            except StreamVLMError as error:
+                yield self._poll(sample, footage) if sample.kind == "proactive" else self._ask(sample, footage)
+            except (StreamVLMError, ValueError) as error:  # a video that fails; a question too long for its room
                 yield failed(sample, error)
 
     def _ask(self, sample: Sample, footage: Footage) -> Outcome:
@@ -137,38 +136,6 @@ class ClipPlayer(Player):
         return Result(sample.id, "answered", "", turns=tuple(turns), note="never spoke"), cost
 
 
-class StreamPlayer(Player):
-    """Shows the video once and asks every question as its moment comes."""
-
-    def play(self, samples: Sequence[Sample], footage: Footage) -> Iterator[Outcome]:
-        """In order of time. What fails the stream fails the questions that were still to come."""
-        todo = sorted(samples, key=lambda s: self.protocol.asked_at(s.time))
-        done = 0
-        try:
-            with self._watch(footage) as stream:
-                for sample in todo:
-                    outcome = self._ask(sample, stream)
-                    done += 1
-                    yield outcome
-        except StreamVLMError as error:
-            yield from (failed(sample, error) for sample in todo[done:])
-
-    def _watch(self, footage: Footage) -> Stream:
-        return self.agent.watch(footage.stream(self.protocol.fps), policy=self.protocol.policy, fps=self.protocol.fps)
-
-    def _ask(self, sample: Sample, stream: Stream) -> Outcome:
-        begun, before = time.monotonic(), stream.stats
-        at = self.protocol.asked_at(sample.time)
-        answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
-        text = answer.text()
-        as_of = answer.as_of or 0.0
-        assert as_of <= at + SLACK, f"{sample.id} was answered as of {as_of} s, and asked at {at} s"
-        note = f"asked at {at:g} s, the video ends at {as_of:.1f} s" if stream.ended and as_of < at - SHORT else ""
-        cost = spent(sample, begun, stream, answer)
-        earlier = replace(cost, frames=cost.frames - before.frames, tokens_in=cost.tokens_in - before.tokens_seen)
-        return Result(sample.id, "answered", text, seconds(as_of), note=note), earlier
-
-
 def spent(sample: Sample, begun: float, stream: Stream, answer: Answer | None = None) -> Cost:
     """What has been spent since `begun`, as a stream counts it."""
     stats = stream.stats
@@ -185,11 +152,3 @@ def spent(sample: Sample, begun: float, stream: Stream, answer: Answer | None = 
 def seconds(time: float) -> float:
     """A time of stream as results hold it."""
     return round(time, 6)
-
-
-PLAYERS: dict[str, type[Player]] = {
-    "clip": ClipPlayer,
-    "blind": ClipPlayer,
-    "stream": StreamPlayer,
-    "constant": ConstantPlayer,
-}

@@ -30,6 +30,9 @@ class Protocol:
     slower: tuple[tuple[float, float], ...] = ()  # clip: (from this many seconds of clip, frames a second), rising
     whole_seconds: bool = False  # a question is asked at the end of its second
     polls: bool = False  # proactive samples are asked every second, with the expected output, instead of watched for
+    memory: bool = (
+        False  # stream: what leaves the window is kept on disk and brought back for the questions it matters to
+    )
     audio: bool = False  # a transcript of what was said by then goes before the question
 
     def __post_init__(self) -> None:

@@ -7,18 +7,23 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-Kind = Literal["choice", "number", "yesno", "word", "proactive", "open"]
+Kind = Literal["choice", "number", "yesno", "word", "proactive", "commentary", "open"]
 Status = Literal["answered", "failed", "missing"]
 LETTERS = "ABCDEFGHIJ"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a proactive sample waits for. `poll` gives the expected output away; only official polling uses it."""
+    """What a proactive sample waits for, or the stretch of a commentary.
+
+    `poll` gives the expected output away; only official polling uses it.
+    """
 
     due: tuple[float, ...]  # seconds, rising: when something should be said
     until: float  # seconds: when waiting ends
     poll: str = ""  # the yes/no question of the official protocol
+    condition: str = ""  # what is watched for; "" for a commentary
+    count: int | None = 1  # times it may be called out; None: every time
 
     def __post_init__(self) -> None:
         if not (self.due and list(self.due) == sorted(self.due) and 0 <= self.due[0] <= self.until < math.inf):
@@ -48,8 +53,8 @@ class Sample:
             raise ValueError(f"{self.id}: needs 0 <= start <= time, got start={self.start}, time={self.time}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"{self.id}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
-        if (self.kind == "proactive") != (self.alert is not None):
-            raise ValueError(f"{self.id}: a proactive sample, and no other, has an alert")
+        if (self.kind in ("proactive", "commentary")) != (self.alert is not None):
+            raise ValueError(f"{self.id}: a proactive sample or a commentary, and no other, has an alert")
         if self.kind == "choice" and not 2 <= len(self.options) <= len(LETTERS):
             raise ValueError(f"{self.id}: needs 2 to {len(LETTERS)} options, got {len(self.options)}")
 

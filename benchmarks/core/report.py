@@ -48,7 +48,8 @@ def gather(benchmark: Benchmark, annotations: Path | None, runs: Sequence[Path])
     columns = [_column(benchmark, samples, path, runs[0]) for path in runs]
     there = {c.run.stamp["protocol"]["name"] for c in columns if c.run}
     columns += [c for c in _guesses(benchmark, samples) if c.name not in there]
-    absent = tuple(p.name for p in ALL_BASELINES if p.name not in there | {"constant"})
+    usual = benchmark.protocols()
+    absent = tuple(p.name for p in ALL_BASELINES if p.name in usual and p.name not in there | {"constant"})
     return Report(benchmark, tuple(columns), absent)
 
 

@@ -12,11 +12,18 @@ from pathlib import Path
 from streamvlm import StreamVLMError
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
-from streamvlm.benchmarks.core.players import PLAYERS, Outcome, Player, Setting, failed
+from streamvlm.benchmarks.core.players import ClipPlayer, ConstantPlayer, Outcome, Player, Setting, failed
 from streamvlm.benchmarks.core.records import Sample
+from streamvlm.benchmarks.core.streaming import StreamPlayer
 
 log = logging.getLogger("streamvlm.benchmarks")
 EVERY = 15.0  # seconds between two lines of progress
+PLAYERS: dict[str, type[Player]] = {
+    "clip": ClipPlayer,
+    "blind": ClipPlayer,
+    "stream": StreamPlayer,
+    "constant": ConstantPlayer,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,5 +185,5 @@ def _proactive(part: str, key: str, entry: files.Entry, where: str) -> Sample:
     output = need(question, "ground_truth_output", str, where)
     due = seconds(need(question, "ground_truth_time_stamp", str, where), where)
     asked = need(question, "question", str, where)
-    alert = Alert((due,), due + HORIZON, POLL.format(question=asked, output=output))
+    alert = Alert((due,), due + HORIZON, POLL.format(question=asked, output=output), files.condition(asked))
     return Sample(prompt=asked, truth=output, kind="proactive", alert=alert, **_common(part, key, entry, where))

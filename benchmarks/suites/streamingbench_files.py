@@ -97,6 +97,12 @@ def last_quoted(question: str) -> str:
     return quoted[-1] if quoted else question
 
 
+def condition(question: str) -> str:
+    """What a request waits for: "the red light is on" of "When the red light is on, output …"."""
+    found = re.match(r"(?:when|once|if|as soon as|after)\s+(.+?),?\s+(?:please\s+)?output\b", question, re.IGNORECASE)
+    return found[1].rstrip(" ,") if found else question
+
+
 def export(annotations: Path, results: Mapping[str, Result], text: Mapping[str, str], out: Path) -> list[Path]:
     """Write the files of `annotations` with answers; entries without any answer stay without."""
     out.mkdir(parents=True, exist_ok=True)

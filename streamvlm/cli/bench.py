@@ -82,22 +82,32 @@ def run(  # noqa: PLR0913 -- a flag each
 
 
 @app.command()
-def score(
+def score(  # noqa: PLR0913 -- a flag each
     name: Name,
     data: Data = None,
     answers: Annotated[Path | None, typer.Option(help="A run's folder, or a file of answers.")] = None,
     baseline: Annotated[str | None, typer.Option(help="constant or blind, instead of answers.")] = None,
     export: Annotated[Path | None, typer.Option(help="Also write the answers in the benchmark's own format.")] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server, up to /v1; judges free text.")
+    ] = None,
+    judge_model: Annotated[str, typer.Option(help="The judge's name there.")] = "",
+    against: Annotated[Path | None, typer.Option(help="Another system's answers, where the judge compares.")] = None,
 ) -> None:
     """Score answers, or a baseline that needs no model; prints one JSON object."""
     with _told():
         from streamvlm.benchmarks.core import commands
+        from streamvlm.benchmarks.core.judge import Server
         from streamvlm.benchmarks.registry import find
 
         if (answers is None) == (baseline is None):
             raise ValueError("give either --answers or --baseline")
         benchmark, source = find(name), answers or baseline or ""
-        found = commands.score(benchmark, data, source).to_json()
+        if judge_url is not None and answers is not None:
+            found = commands.judge(benchmark, data, answers, against, Server(judge_url, judge_model))
+            found["judge"] = judge_model
+        else:
+            found = commands.score(benchmark, data, source).to_json()
         if export is not None and answers is not None and data is not None:
             found["exported"] = [str(p) for p in commands.export(benchmark, data, answers, export)]
         typer.echo(commands.last_line(found))

@@ -1,0 +1,147 @@
+"""Natively streaming replay: a video is shown once; questions, watches and comments take their turn as it plays."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+
+from streamvlm import Stream, StreamVLMError, Watch
+from streamvlm.benchmarks.core.footage import Footage
+from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds, spent
+from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
+
+SLACK = 1e-3  # seconds
+COMMENT_TOKENS = 20  # of one second's comment, as in Inf-Streams-Eval
+TOLD = 400  # characters of its own earlier comments that a model is reminded of
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """One sample while it is being played."""
+
+    sample: Sample
+    begun: float = 0.0  # monotonic clock
+    frames: int = 0  # as the stream counted them when it began
+    tokens: int = 0
+    watch: Watch | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Something to do at a moment of the stream."""
+
+    at: float  # seconds
+    live: _Live
+    do: Callable[[_Live, Stream, float], Outcome | None]  # the outcome, if that ends the sample
+
+
+class StreamPlayer(Player):
+    """Shows the video once and asks every question as its moment comes."""
+
+    def play(self, samples: Sequence[Sample], footage: Footage) -> Iterator[Outcome]:
+        """In order of time. What fails the stream fails the samples that were still open."""
+        steps = sorted((step for s in samples for step in self._steps(s)), key=lambda step: step.at)
+        open_samples = {s.id: s for s in samples}
+        try:
+            with ExitStack() as stack:
+                stream = stack.enter_context(self._watch(footage, stack))
+                for step in steps:
+                    outcome = _taken(step, stream) if step.live.sample.id in open_samples else None
+                    if outcome is not None:
+                        del open_samples[outcome[0].id]
+                        yield outcome
+        except StreamVLMError as error:
+            yield from (failed(sample, error) for sample in open_samples.values())
+
+    def _watch(self, footage: Footage, stack: ExitStack) -> Stream:
+        store = None
+        if self.protocol.memory:
+            store = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-bench-"))
+        frames = footage.stream(self.protocol.fps)
+        return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, store=store)
+
+    def _steps(self, sample: Sample) -> list[_Step]:
+        live = _Live(sample)
+        at = self.protocol.asked_at(sample.time)
+        if sample.alert is None:
+            return [_Step(at, live, self._ask)]
+        if sample.kind == "proactive":
+            return [_Step(at, live, self._begin), _Step(sample.alert.until, live, self._end)]
+        rounds = max(1, round(sample.alert.until - at))
+        return [_Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
+
+    def _ask(self, live: _Live, stream: Stream, at: float) -> Outcome:
+        sample = live.sample
+        _start(live, stream)
+        answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
+        text = answer.text()
+        as_of = answer.as_of or 0.0
+        assert as_of <= at + SLACK, f"{sample.id} was answered as of {as_of} s, and asked at {at} s"
+        note = f"asked at {at:g} s, the video ends at {as_of:.1f} s" if stream.ended and as_of < at - SHORT else ""
+        cost = _since(live, spent(sample, live.begun, stream, answer))
+        return Result(sample.id, "answered", text, seconds(as_of), note=note), cost
+
+    def _begin(self, live: _Live, stream: Stream, at: float) -> None:
+        """Watch from the moment of the request on; neither the expected output nor the right moment is told."""
+        assert live.sample.alert is not None
+        _start(live, stream)
+        _reach(stream, at)
+        if not stream.ended:
+            alert = live.sample.alert
+            live.watch = stream.watch(alert.condition, explain=live.sample.prompt or None, count=alert.count)
+
+    def _end(self, live: _Live, stream: Stream, at: float) -> Outcome:
+        """What was called out by then; firing later could not be right any more."""
+        sample, watch = live.sample, live.watch
+        _reach(stream, at)
+        fired = watch.fired if watch else ()
+        for event in fired:
+            text = event.answer.text() if event.answer else ""
+            live.turns.append(Turn("assistant", text, seconds(event.pts)))
+        if watch is not None:
+            watch.cancel()
+        note = "" if watch else "the video ended before the request"
+        said = live.turns[0].content if live.turns else ""
+        result = Result(sample.id, "answered", said, turns=tuple(live.turns), note=note)
+        return result, _since(live, spent(sample, live.begun, stream))
+
+    def _comment(self, live: _Live, stream: Stream, at: float) -> None:
+        """One more second's comment."""
+        if not live.begun:
+            _start(live, stream)
+        told = " ".join(t.content for t in live.turns)[-TOLD:]
+        prompt = f"{live.sample.prompt} You said: {told}" if told else live.sample.prompt
+        answer = stream.ask(prompt, at=at, max_new_tokens=COMMENT_TOKENS)
+        live.turns.append(Turn("assistant", answer.text(), seconds(at)))
+
+    def _close(self, live: _Live, stream: Stream, at: float) -> Outcome:
+        """The last one, and the result."""
+        self._comment(live, stream, at)
+        text = " ".join(t.content.strip() for t in live.turns)
+        result = Result(live.sample.id, "answered", text, seconds(at), tuple(live.turns))
+        return result, _since(live, spent(live.sample, live.begun, stream))
+
+
+def _taken(step: _Step, stream: Stream) -> Outcome | None:
+    try:
+        return step.do(step.live, stream, step.at)
+    except ValueError as error:  # a question that is too long for the room it has
+        return failed(step.live.sample, error)
+
+
+def _reach(stream: Stream, at: float) -> None:
+    """Play to a moment. A question of one token does it: it disturbs nothing that is perceived."""
+    stream.ask("?", at=at, max_new_tokens=1).text()
+
+
+def _start(live: _Live, stream: Stream) -> None:
+    live.begun = time.monotonic()
+    live.frames, live.tokens = stream.stats.frames, stream.stats.tokens_seen
+
+
+def _since(live: _Live, cost: Cost) -> Cost:
+    return replace(cost, frames=cost.frames - live.frames, tokens_in=cost.tokens_in - live.tokens)

@@ -1,0 +1,78 @@
+"""StreamEQA (arXiv 2512.04451): embodied questions about the last minute of egocentric video.
+
+Schema as of MrYF-Wang/StreamEQA at 01dc44a, from its loader; written for it and tested on files of our own only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamvlm.benchmarks.core.benchmark import Benchmark
+from streamvlm.benchmarks.core.footage import Footage, VideoFile
+from streamvlm.benchmarks.core.normalise import NO_ANSWER
+from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.records import LETTERS, Result, Sample
+from streamvlm.benchmarks.core.scores import Share, micro, percent
+from streamvlm.benchmarks.suites.reading import need, read_json, seconds
+
+PROMPT = "{question}\n{options}\nReply with the letter of the right option and nothing else. The best option is:"
+
+
+class StreamEqa(Benchmark):
+    """Annotations are a folder of JSON lists, or one of them."""
+
+    name = "streameqa"
+    title = "StreamEQA"
+    home = "https://github.com/MrYF-Wang/StreamEQA (annotations), HD-EPIC (videos)"
+    average = "micro average over all questions; its own script leaves blank answers out, see the extras"
+
+    def protocols(self) -> dict[str, Protocol]:
+        """Official: the last 64 s at one frame a second."""
+        return protocols(
+            Protocol("official", "clip", context=64.0), Protocol("stream", "stream", policy="sink_window", fps=2.0)
+        )
+
+    def load(self, annotations: Path) -> list[Sample]:
+        """Every question, those too that its own loader skips without a word."""
+        files = sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]
+        return [
+            _sample(record, f"{path.stem}/{number}", path.stem)
+            for path in files
+            for number, record in enumerate(read_json(path, list))
+        ]
+
+    def footage(self, video: str, root: Path | None) -> Footage:
+        """P09/P09-20240622-150155.mp4, or beside the others."""
+        folder = (root or Path()) / video.split("-")[0]
+        return VideoFile((folder if folder.is_dir() else root or Path()) / video)
+
+    def correct(self, sample: Sample, text: str) -> bool:
+        """The first character."""
+        return text.strip()[:1].upper() == sample.truth
+
+    def extras(self, samples: Sequence[Sample], results: Mapping[str, Result]) -> dict[str, Any]:
+        """The same without blank answers, as its own script counts."""
+        said = {s.id: self.normalised(s, results[s.id]) for s in samples}
+        share = micro(Share(self.correct(s, said[s.id]), 1) for s in samples if said[s.id] != NO_ANSWER)
+        return {"official, blanks left out": percent(share)}
+
+
+def _sample(record: Mapping[str, Any], where: str, group: str) -> Sample:
+    options = tuple(map(str, need(record, "options", list, where)))
+    right, time = need(record, "gt", int, where), need(record, "realtime", (int, float, str), where)
+    if not 0 <= right < len(options):
+        raise ValueError(f"{where}: gt is {right}, and there are {len(options)} options")
+    listed = "\n".join(f"{a}. {option}" for a, option in zip(LETTERS, options, strict=False))
+    return Sample(
+        id=where,
+        task=need(record, "task", str, where),
+        video=f"{need(record, 'video', str, where)}.mp4",
+        time=seconds(time, where) if isinstance(time, str) else float(time),
+        prompt=PROMPT.format(question=need(record, "question", str, where), options=listed),
+        truth=LETTERS[right],
+        kind="choice",
+        options=options,
+        group=group,
+    )
