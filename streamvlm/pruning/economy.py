@@ -15,6 +15,7 @@ from streamvlm.pruning.protocols import (
     Adjustable,
     FrameEncoder,
     FrameGate,
+    Governor,
     KVCompressor,
     Method,
     Patch,
@@ -74,11 +75,14 @@ class Economy:
         computed = 1.0 if self._encoder is None else self._encoder.computed
         return self._seen(block.tokens, patch, computed)
 
-    def adjust(self, strictness: float) -> None:
-        """Move the thresholds of all stages that have one."""
-        for stage in self._stages:
-            if isinstance(stage, Adjustable):
-                stage.strictness = strictness
+    def _govern(self, kept: int, seconds: float) -> None:
+        """Move the thresholds of all stages that have one, if anybody governs them."""
+        for governor in self._stages:
+            if isinstance(governor, Governor):
+                strictness = governor.observe(kept, seconds)
+                for stage in self._stages:
+                    if isinstance(stage, Adjustable):
+                        stage.strictness = strictness
 
     def before(self, keep: Callable[[KVBlock], bool]) -> Callable[[KVBlock], bool]:
         """`keep`, given only the rows of what leaves the window that the compressors choose."""
@@ -126,6 +130,7 @@ class Economy:
         pruned = patch.full - len(tokens)
         if pruned < 0:
             raise ModelError(f"a pruner made {len(tokens)} tokens of {patch.full}")
+        self._govern(len(tokens), patch.duration)
         saved = Savings(
             patches=1,
             unchanged=int(len(tokens) == 0),

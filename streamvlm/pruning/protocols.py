@@ -145,6 +145,23 @@ class Adjustable(Protocol):
 
 
 @runtime_checkable
+class Governor(Protocol):
+    """A token pruner that sees what every patch came to and sets the strictness of all adjustable stages."""
+
+    def observe(self, kept: int, seconds: float) -> float:
+        """Tokens kept of a patch of so many seconds; the strictness from now on."""
+
+    def prune(self, block: TokenBlock) -> TokenBlock:
+        """See `TokenPruner`."""
+
+    def reset(self) -> None:
+        """See `Stage`."""
+
+    def note(self, block: TokenBlock) -> None:
+        """See `Stage`."""
+
+
+@runtime_checkable
 class KVCompressor(Protocol):
     """Leaves out keys and values of a block on its way from the window to the store."""
 

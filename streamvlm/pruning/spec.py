@@ -6,17 +6,32 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 
+from streamvlm.pruning.budget import TokenBudget
 from streamvlm.pruning.cap import Cap
+from streamvlm.pruning.carriers import Carriers
 from streamvlm.pruning.dtd import Dtd
+from streamvlm.pruning.dycoke import DyCoke
+from streamvlm.pruning.exemplars import Exemplars
+from streamvlm.pruning.gate import Gate
+from streamvlm.pruning.infinipot import InfiniPot
+from streamvlm.pruning.keynorm import KeyNorm
+from streamvlm.pruning.livevlm import LiveVlm
 from streamvlm.pruning.protocols import Method
+from streamvlm.pruning.resv import ReSv
+from streamvlm.pruning.roi import Roi
+from streamvlm.pruning.stc import Stc
+from streamvlm.pruning.tome import ToMe
+from streamvlm.pruning.vidcom2 import VidCom2
 
 Methods = Mapping[str, type[Method]]
-BUILT_IN: tuple[type[Method], ...] = (Dtd, Cap)
+GATES: tuple[type[Method], ...] = (Gate,)
+PRUNERS: tuple[type[Method], ...] = (Dtd, Roi, Stc, VidCom2, DyCoke, Exemplars, ToMe, Cap, Carriers, TokenBudget)
+COMPRESSORS: tuple[type[Method], ...] = (KeyNorm, InfiniPot, LiveVlm, ReSv)
 
 
 def prune_methods() -> dict[str, type[Method]]:
     """Every method by its name, in the order in which they can stand."""
-    return {method.name: method for method in BUILT_IN}
+    return {method.name: method for method in (*GATES, *PRUNERS, *COMPRESSORS)}
 
 
 def parse_prune(spec: str, methods: Methods | None = None) -> tuple[Method, ...]:
