@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         FramesDropped,
         Gap,
         Narrated,
+        NoteTaken,
         StreamEnded,
         StreamEvent,
         StreamStats,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from streamvlm.memory.export import export_blocks, import_blocks
     from streamvlm.memory.fingerprint import Fingerprint
     from streamvlm.memory.log import StoreOptions
+    from streamvlm.memory.notes import Note, Notes
     from streamvlm.memory.store import BlockStore, rebuild_catalogue
     from streamvlm.models.loading import families, load_model
     from streamvlm.pruning.savings import Savings
@@ -86,6 +88,9 @@ __all__ = [
     "ModelError",
     "Moment",
     "Narrated",
+    "Note",
+    "NoteTaken",
+    "Notes",
     "Probe",
     "ReaderCancelled",
     "RecallCost",
@@ -133,6 +138,7 @@ _HOME = {
         "FramesDropped",
         "Gap",
         "Narrated",
+        "NoteTaken",
         "StreamEnded",
         "StreamEvent",
         "StreamStats",
@@ -164,6 +170,7 @@ _HOME = {
     "streamvlm.memory.export": ("export_blocks", "import_blocks"),
     "streamvlm.memory.fingerprint": ("Fingerprint",),
     "streamvlm.memory.log": ("StoreOptions",),
+    "streamvlm.memory.notes": ("Note", "Notes"),
     "streamvlm.memory.store": ("BlockStore", "rebuild_catalogue"),
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.pruning.savings": ("Savings",),

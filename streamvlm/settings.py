@@ -99,6 +99,8 @@ class WatchConfig:
     max_answer_tokens: int = 128  # room of one answer in the cache
     background_tokens: int = 512  # room in the cache for watches, narration and notes together
     narrate: bool = False  # say once a second what happened
+    notes: bool = False  # write down what happens, and show a question what was written about it
+    notes_tokens: int = 192  # room for that before one question
     pinned_seconds: float = 16.0  # evicted stream that answers still being written may keep alive
     rebase_at: int = 8192  # position past which the whole cache is shifted back
     backend: Backend = "auto"
@@ -117,7 +119,7 @@ class WatchConfig:
         _require_positive(self, "fps", "window_seconds")
         _require_choice("policy", Policy, self.policy)
         _require_choice("backend", Backend, self.backend)
-        _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds", "background_tokens")
+        _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds", "background_tokens", "notes_tokens")
         _require_least(
             self, 1, "last_frames", "max_readers", "max_questions", "max_question_tokens", "max_answer_tokens"
         )

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from streamvlm.closing import Closing
-from streamvlm.engine.alarm import Alarm, Rule
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.checks import check_between, check_moment, check_text
-from streamvlm.engine.courier import Courier
 from streamvlm.engine.engine import Engine
-from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats, WatchFired
+from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
 from streamvlm.engine.evidence import Moment
 from streamvlm.engine.listeners import Listeners
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.mind import Mind
-from streamvlm.engine.narration import Narration
 from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import StreamState
-from streamvlm.engine.triggers.base import Trigger
-from streamvlm.engine.triggers.probe import Probe
-from streamvlm.engine.watches import Sentry, Watch, condition_in
 from streamvlm.errors import BusyError, StreamClosed
 from streamvlm.pruning.economy import Economy
 from streamvlm.settings import SamplingConfig, WatchConfig, check_options
+from streamvlm.thinking import Thinking
 from streamvlm.types import Frame
 
 
-class Stream(Closing):
+class Stream(Thinking):
     """One video being watched. Made by `Agent.watch`; close it, or use it as a context manager, sync or async."""
 
     def __init__(
@@ -60,18 +54,16 @@ class Stream(Closing):
         self.sampling = sampling
         self.paced = paced  # it runs by the clock and waits for nobody
         self.duration: float | None = getattr(source, "duration", None)  # seconds, where the source knows
-        self._engine = engine
         self._asked_until = 0.0
         self._open: list[Answer] = []  # not done yet, about
         self._door = threading.Lock()
         self._listeners = Listeners()
-        self._calls = Courier()
         self._ended = Signal()
-        self._state = StreamState(
+        state = StreamState(
             engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock, economy=economy
         )
-        self._state.mind = Mind(Narration(on=config.narrate), sampling=sampling)
-        self._closed = False
+        state.mind = Mind.of(config, sampling)
+        super().__init__(engine, state)
         if memory is not None:
             perceiver.on_seen = memory.looks.note
         try:
@@ -154,64 +146,6 @@ class Stream(Closing):
         answer.text(timeout)
         return answer.recalled
 
-    def watch(
-        self,
-        condition: str,
-        *,
-        on_fire: Callable[[WatchFired], object] | None = None,
-        explain: str | None = None,
-        trigger: Trigger | None = None,
-        **rule: Any,  # noqa: ANN401
-    ) -> Watch:
-        """Be told when a condition comes true: "tell me when the sign shows 42", or "the sign shows 42".
-
-        `on_fire` is called on a thread of its own. `explain` is a question that is asked the moment it fires.
-        `rule` are fields of Rule: `count` (fire so often at most), `for_at_least` seconds, `until` a moment of the
-        stream, `cooldown` seconds between two times. `trigger` is how to know; by default the model is asked at every
-        change of the picture. A file is watched as far as it is played (`wait`, `play`, `events`).
-
-        Raises:
-            ValueError: an empty or too long condition, a wrong rule.
-            StreamClosed: the stream is closed.
-        """
-        check_options(rule, Rule)
-        watch = Watch(condition_in(condition), trigger or Probe(), Rule(**rule), explain)
-        asked = watch.trigger.question(watch.condition) if watch.trigger.reads == "answer" else watch.condition
-        check_text(self._state, asked, self.config.background_tokens, "background_tokens")
-        if explain is not None:
-            check_text(self._state, explain, self.config.max_question_tokens)
-
-        def tell(event: WatchFired) -> None:
-            self._emit(event)
-            if on_fire is not None:
-                self._calls.call(on_fire, event)
-
-        def add() -> None:
-            if self._state.ended:
-                watch.end(self._state.error or StreamClosed("the stream has ended"))
-            else:
-                self._state.mind.add(Sentry(watch, Alarm(watch.rule), tell))
-
-        self._submit(add)
-        return watch
-
-    def narrate(self, every: float | None = 1.0) -> None:
-        """Have what happened said every so many seconds of stream time, as `Narrated` events; None: no more.
-
-        Raises:
-            ValueError: not a length of time.
-            StreamClosed: the stream is closed.
-        """
-        if every is not None and not 0 < every < math.inf:
-            raise ValueError(f"every={every} must be more than 0 seconds, or None")
-        narration = Narration(on=False) if every is None else Narration(every)
-        self._submit(lambda: setattr(self._state.mind, "narration", narration))
-
-    def _submit(self, command: Callable[[], None]) -> None:
-        if self._closed:
-            raise StreamClosed("the stream is closed")
-        self._engine.submit(command)
-
     def _put(self, pending: Question) -> None:
         state, answer, at = self._state, pending.answer, pending.at
 
@@ -286,6 +220,7 @@ class Stream(Closing):
         self._state.perceiver.join()
         if self._state.memory is not None:
             self._state.memory.close()
+        self._state.mind.finish_writing()
         self._calls.close()
         self._listeners.close()
 

@@ -34,6 +34,8 @@ HELP = {
     "max_answer_tokens": "room of one answer in the cache",
     "background_tokens": "room in the cache for watches, narration and notes",
     "narrate": "say once a second what happened",
+    "notes": "write down what happens, and show a question what was written about it",
+    "notes_tokens": "room in the cache for notes before one question",
     "pinned_seconds": "evicted stream that answers being written may keep alive",
     "rebase_at": "position past which the cache is shifted back",
     "prune": "what is left out of every frame, e.g. 'dtd(tau=0.04)+cap(96)'; see `streamvlm prunes`",

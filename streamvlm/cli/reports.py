@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from streamvlm import Answer, FramesDropped, Gap, Narrated, StreamEvent, StreamStats, WatchFired
+from streamvlm import Answer, FramesDropped, Gap, Narrated, NoteTaken, StreamEvent, StreamStats, WatchFired
 
 # What the end line promises, in this order; the record may hold more.
 COUNTERS = (
@@ -24,8 +24,8 @@ COUNTERS = (
 
 
 class JsonReporter:
-    """One object per line: an `answer` for every question, what the stream says by itself (`watch`, `narration`) or
-    loses (`gap`, `dropped`) as it happens, last an `end`."""
+    """One object per line: an `answer` for every question, what the stream says by itself (`watch`, `narration`,
+    `note`) or loses (`gap`, `dropped`) as it happens, last an `end`."""
 
     def asked(self, answer: Answer) -> None:
         """Told when it is answered."""
@@ -34,9 +34,13 @@ class JsonReporter:
         """Told at once."""
         if isinstance(event, Gap | FramesDropped | Narrated):
             _line({"event": event.type, **asdict(event)})
+        elif isinstance(event, NoteTaken):
+            note = event.note
+            told = {"start": note.start, "stop": note.stop, "kind": note.kind, "text": note.text}
+            _line({"event": event.type, "pts": event.pts, **told})
         elif isinstance(event, WatchFired):
-            told = ("pts", "condition", "probability", "since", "times")
-            _line({"event": event.type, **{name: getattr(event, name) for name in told}})
+            names = ("pts", "condition", "probability", "since", "times")
+            _line({"event": event.type, **{name: getattr(event, name) for name in names}})
 
     def answered(self, answer: Answer) -> None:
         """The whole answer."""
@@ -126,6 +130,8 @@ def said(event: StreamEvent) -> str | None:
         return f"{moment(event.pts)}  {printable(event.condition)}  !  {event.probability:.0%}"
     if isinstance(event, Narrated):
         return f"{moment(event.pts)}  {printable(event.text)}"
+    if isinstance(event, NoteTaken) and event.note.kind != "answer":
+        return f"{moment(event.note.start)}  [{event.note.kind}] {printable(event.note.text)}"
     return None
 
 

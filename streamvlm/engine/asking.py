@@ -44,7 +44,8 @@ def _fork(stream: StreamState, question: Question, window: Window) -> None:
 
 def _reader(stream: StreamState, question: Question, window: Window, room: int) -> Reader | None:
     try:
-        reader = make_reader(stream.model, window, question.answer, question.sampling, room)
+        notes = stream.mind.notes_for(stream, question.answer.question) if question.writes else []
+        reader = make_reader(stream.model, window, question.answer, question.sampling, room, notes=notes)
     except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
         stream.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
         return None

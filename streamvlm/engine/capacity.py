@@ -67,12 +67,13 @@ def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
     movable = size.prefix + config.sink_frames * (size.block + 4) + config.text_window
     recomputes = config.policy in ("last_frames", "sliding_recompute")
     recalled = 0 if config.store is None else config.retrieve_tokens + movable
+    noted = config.notes_tokens if config.notes else 0
     pinned_blocks = math.ceil(config.pinned_seconds * per_second)
     return Budget(
         window=window + slack,
         moved=window + slack if recomputes else movable,
         pinned=pinned_blocks * size.block + (config.max_readers + 1) * (window if recomputes else movable),
-        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled)
+        readers=config.max_readers * (config.max_question_tokens + config.max_answer_tokens + recalled + noted)
         + config.background_tokens,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from streamvlm.engine.answer import Answer
+from streamvlm.memory.notes import Note
 from streamvlm.pruning.savings import NOTHING_SAVED, Savings
 
 
@@ -113,6 +114,15 @@ class Narrated:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteTaken:
+    """A line was written down, about a stretch of the stream that may lie somewhat back."""
+
+    type: ClassVar[str] = "note"
+    pts: float  # seconds, when it was ready
+    note: Note
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The source is exhausted, or failed with `error`. What was seen can still be asked about."""
 
@@ -131,5 +141,6 @@ StreamEvent = (
     | AnswerDone
     | WatchFired
     | Narrated
+    | NoteTaken
     | StreamEnded
 )

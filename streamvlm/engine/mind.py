@@ -8,15 +8,18 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
 from streamvlm import prompts
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.background import Request, ask_self
-from streamvlm.engine.events import Narrated
+from streamvlm.engine.events import Narrated, NoteTaken
 from streamvlm.engine.narration import LIMIT, Narration
+from streamvlm.engine.notetaker import LIMIT as NOTE_LIMIT
+from streamvlm.engine.notetaker import NoteTaker
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.planning import Sort
 from streamvlm.engine.questions import Question
@@ -24,7 +27,8 @@ from streamvlm.engine.sight import Sight
 from streamvlm.engine.triggers.base import Evidence, Reads
 from streamvlm.engine.watches import Sentry
 from streamvlm.errors import StreamClosed
-from streamvlm.settings import SamplingConfig
+from streamvlm.memory.notes import NAME, Notes
+from streamvlm.settings import SamplingConfig, WatchConfig
 
 if TYPE_CHECKING:
     from streamvlm.engine.stream import StreamState
@@ -34,18 +38,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Mind:
-    """One stream's watches and narration. Touched by the engine thread only."""
+    """One stream's watches, narration and notes. Touched by the engine thread only."""
 
     narration: Narration = field(default_factory=lambda: Narration(on=False))
     sentries: list[Sentry] = field(default_factory=list)
     stretch: float = 1.0  # watches look less often by this factor, under load
     sampling: SamplingConfig = field(default_factory=SamplingConfig)  # of the answers that explain a watch
     sight: Sight = field(default_factory=Sight)
+    taker: NoteTaker | None = None  # None: nothing is noted
+
+    @classmethod
+    def of(cls, config: WatchConfig, sampling: SamplingConfig) -> Self:
+        """What the settings ask for.
+
+        Raises:
+            StoreError: there are notes already, and they cannot be read.
+        """
+        path = None if config.store is None else Path(config.store) / NAME
+        taker = NoteTaker(Notes(path)) if config.notes else None
+        return cls(Narration(on=config.narrate), sampling=sampling, taker=taker)
 
     @property
     def thinks(self) -> bool:
         """Whether there is anything to think about."""
-        return self.narration.on or bool(self.sentries)
+        return self.narration.on or bool(self.sentries) or self.taker is not None
 
     @property
     def listens(self) -> bool:
@@ -55,7 +71,8 @@ class Mind:
     @property
     def pending(self) -> bool:
         """Whether there is something to ask that has found no room yet."""
-        return self.narration.due or any(s.due for s in self._reading("answer"))
+        noting = self.taker is not None and self.taker.due
+        return noting or self.narration.due or any(s.due for s in self._reading("answer"))
 
     def _reading(self, reads: Reads) -> Iterator[Sentry]:
         return (s for s in list(self.sentries) if s.watch.trigger.reads == reads)
@@ -79,6 +96,8 @@ class Mind:
         for sentry in self._reading("change"):
             self._look(stream, sentry, Evidence(stream.model, stream.now, change=change))
         self.narration.saw(stream.now)
+        if self.taker is not None:
+            self.taker.saw(stream.now, change)
         self.think(stream)
 
     def hear(self, stream: StreamState, logits: Tensor, hidden: Tensor) -> None:
@@ -95,6 +114,57 @@ class Mind:
         if self.narration.due and not self.narration.asking:
             self.narration.due = not self._narrate(stream)
             self.narration.asking = not self.narration.due
+        if self.taker is not None and self.taker.due and not self.taker.asking:
+            self._jot(stream, self.taker)
+
+    def last_words(self, stream: StreamState) -> None:
+        """Nothing more will be shown; what was shown since the last note is still to be noted."""
+        if self.taker is not None:
+            self.taker.finish(stream.now)
+            self.think(stream)
+
+    def _jot(self, stream: StreamState, taker: NoteTaker) -> None:
+        jot = taker.take()
+
+        def done(answer: Answer) -> None:
+            taker.asking = False
+            if answer.status in ("complete", "truncated"):
+                for note in taker.wrote(jot, answer.so_far):
+                    stream.emit(NoteTaken(stream.now, note))
+
+        taker.asking = True
+        if not ask_self(stream, Request(jot.question, Sort.NOTE, NOTE_LIMIT, done)):
+            taker.asking = False
+            taker.put_back(jot)
+
+    def notes_for(self, stream: StreamState, question: str) -> list[tuple[float, str]]:
+        """(seconds, text) of the notes to show before a question, as many as have room, oldest first."""
+        if self.taker is None or stream.window is None:
+            return []
+        found = self.taker.for_question(question, stream.now, stream.window.spans)
+        chosen, room = [], stream.config.notes_tokens
+        for note in sorted(found, key=lambda n: -n.score):
+            rows = len(stream.model.text_layout(prompts.with_notes([(note.start, note.text)], "")))
+            if rows <= room:
+                chosen.append(note)
+                room -= rows
+        return [(n.start, n.text) for n in sorted(chosen, key=lambda n: (n.start, n.id))]
+
+    def answered(self, stream: StreamState, answer: Answer) -> None:
+        """Somebody's question was answered: that is worth a note."""
+        if (
+            self.taker is not None
+            and answer.status == "complete"
+            and answer.so_far.strip()
+            and answer.as_of is not None
+        ):
+            text = f"{answer.question} {answer.so_far}"
+            stream.emit(NoteTaken(stream.now, self.taker.notes.add(answer.as_of, answer.as_of, "answer", text)))
+
+    def finish_writing(self) -> None:
+        """Wait until all notes are on the disk."""
+        if self.taker is not None:
+            self.taker.notes.close()
 
     def _probe(self, stream: StreamState, sentry: Sentry) -> bool:
         question, moment = sentry.watch.trigger.question(sentry.watch.condition), stream.now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.sampling import Sampler
+from streamvlm.prompts import with_notes
 from streamvlm.settings import SamplingConfig
 from streamvlm.types import Segment
 
@@ -53,6 +54,7 @@ class Reader:
     writes: bool = True  # False: only what is recalled is wanted
     lookup: Lookup | None = None  # None once it is over, or where nothing is stored
     moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
+    notes: tuple[tuple[float, str], ...] = ()  # (seconds, text) shown before its question
     account: Account = field(default_factory=Account)
     sort: Sort = Sort.PROMPT  # of its prompt; an answer's tokens are Sort.TOKEN
     read: Callable[[Tensor], None] | None = None  # takes the logits after the prompt instead of writing
@@ -123,11 +125,15 @@ def make_reader(
     sampling: SamplingConfig,
     room: int,
     moment: float | None = None,
+    notes: Sequence[tuple[float, str]] = (),
 ) -> Reader:
-    """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned."""
-    text = told(model, answer.question, moment, window.frame_times)
+    """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned. `notes`,
+    (seconds, text), are shown before its question."""
+    text = with_notes(notes, told(model, answer.question, moment, window.frame_times))
     ids = model.question_layout(text).ids.tolist()
     prompt = model.question_segment(text, answer.asked_at or 0.0)
     limit = min(sampling.max_new_tokens or room, room)
     sampler = Sampler(sampling, ids, model.eos_tokens)
-    return Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop, moment=moment)
+    reader = Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop, moment=moment)
+    reader.notes = tuple(notes)
+    return reader

@@ -16,6 +16,7 @@ from streamvlm.engine.moments import told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError
+from streamvlm.prompts import with_notes
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def _give(stream: StreamState, reader: Reader) -> None:
             frames = [block.start for block in recalled.blocks]
             seen = [] if alone else stream.window.frame_times
             text = told(stream.model, reader.answer.question, reader.moment, [*frames, *seen])
+            text = with_notes(reader.notes, text)
             reader.prompt = stream.model.question_segment(text, reader.answer.asked_at or 0.0)
     cost = replace(recalled.cost, probe=lookup.probed - lookup.begun, place=time.monotonic() - begun)
     in_view = () if alone and recalled.blocks else lookup.in_view

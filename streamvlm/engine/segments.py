@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from streamvlm.engine.sight import Change
 
-LEAST_ERRORS = 4  # known before any is called unusual
+LEAST_ERRORS = 8  # known before any is called unusual
 
 
 @dataclass(slots=True)

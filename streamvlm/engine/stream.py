@@ -106,6 +106,7 @@ class StreamState:
             reader.answer.finish(status)
         if reader.on_done is None:
             self.emit(AnswerDone(self.now, reader.answer))
+            self.mind.answered(self, reader.answer)
         else:
             reader.on_done(reader.answer)
 
@@ -233,7 +234,10 @@ class StreamState:
     def note_end(self) -> None:
         """See whether the source is exhausted."""
         blocks, thinking = self.perceiver.blocks, self.background or self.mind.pending
-        if not self.ended and blocks.finished and not thinking:
+        if self.ended or not blocks.finished or thinking:
+            return
+        self.mind.last_words(self)
+        if not self.background:
             self.end(blocks.error)
 
     def end(self, error: Exception | None) -> None:
