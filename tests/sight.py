@@ -16,8 +16,7 @@ from torch import Tensor
 from streamvlm.engine.step import Outcome, StreamWork, run_step
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.train.collate import StreamRows
-from streamvlm.train.packing import STREAM, visibility
+from streamvlm.train.packing import STREAM
 
 Row = tuple[str, int]
 Sight = dict[Row, tuple[int, int, int]]  # what is seen, and how far before the row it stands: t, h, w
@@ -62,20 +61,28 @@ class Witness:
         return sight
 
 
-def batch_sight(rows: StreamRows, questions: Sequence[str], kept: Sequence[int]) -> dict[Row, Sight]:
-    """The same of one stretch of a training batch; `kept` are the stream's rows that it holds, by number."""
-    mask = visibility(rows.block[None], rows.moment[None])[0]
+def batch_sight(
+    mask: Tensor, positions: Tensor, block: Tensor, questions: Sequence[str], kept: Sequence[int]
+) -> dict[Row, Sight]:
+    """The same of one stretch of a training batch.
+
+    Args:
+        mask: bool [n, n] which row sees which.
+        positions: int64 [n, 3].
+        block: int64 [n] STREAM, or the number of the question, from 1.
+        kept: the stream's rows that it holds, by number.
+    """
     names: list[Row] = []
     counts: dict[int, int] = {}
-    for block in rows.block.tolist():
-        number = counts.setdefault(block, 0)
-        counts[block] += 1
-        names.append(("stream", kept[number]) if block == STREAM else (questions[block - 1], number))
+    for one in block.tolist():
+        number = counts.setdefault(one, 0)
+        counts[one] += 1
+        names.append(("stream", kept[number]) if one == STREAM else (questions[one - 1], number))
     seen: dict[Row, Sight] = {}
     for index, name in enumerate(names):
         sight: Sight = {}
         for other in mask[index].nonzero().squeeze(1).tolist():
-            t, h, w = (rows.positions[index] - rows.positions[other]).tolist()
+            t, h, w = (positions[index] - positions[other]).tolist()
             sight[names[other]] = (t, h, w)
         seen[name] = sight
     return seen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -127,8 +126,10 @@ def test_it_learns_and_saves_a_folder_that_model_accepts(family: str, kind: str,
     assert all(torch.equal(parameters[n], weight) for n, weight in frozen.items()), "what is frozen has changed"
     assert bool(frozen) == (kind == "lora")
 
-    loaded = load_model(ModelConfig(model=str(base / name / "model"), device="cpu", min_pixels=1024, max_pixels=4096))
-    assert loaded.family == family and loaded.pixels == course.model.pixels
+    loaded = load_model(ModelConfig(model=str(base / name / "model"), device="cpu"))
+    shown, trained_on = loaded.pixels, course.model.pixels
+    assert [shown.target_size(h, 90) for h in (30, 64, 200)] == [trained_on.target_size(h, 90) for h in (30, 64, 200)]
+    assert loaded.family == family and (shown.mean, shown.std) == (trained_on.mean, trained_on.std)
     course.model.module.eval()
     ours, theirs = answer_logits(course.model), answer_logits(loaded)
     assert_close(theirs, ours, atol=1e-4, rtol=1e-3)
@@ -231,10 +232,10 @@ def test_a_merged_export_leaves_the_learner_as_it_was(tmp_path: Path) -> None:
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     before = answer_logits(mine)
-    prepared.export(tmp_path / "model", "nowhere")
-    assert_close(answer_logits(mine), before, atol=1e-4, rtol=1e-4)
-    settings = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
-    assert settings["min_pixels"] == 2048  # of a patch of two frames
+    prepared.export(tmp_path / "model", str(tmp_path))
+    assert torch.equal(answer_logits(mine), before)
+    loaded = load_model(ModelConfig(model=str(tmp_path / "model"), device="cpu"))
+    assert_close(answer_logits(loaded), before, atol=1e-4, rtol=1e-4)
 
 
 def test_a_video_that_breaks_during_training_is_named(base: Path, tmp_path: Path) -> None:
@@ -272,6 +273,17 @@ def test_a_wrong_plan_is_one_line_that_says_what_is_wrong(old: str, new: str, co
     result = CliRunner().invoke(app, ["train", str(plan)])
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
     assert re.search(complaint, result.stderr)
+
+
+def test_lines_left_out_are_written_down(base: Path) -> None:
+    write_lines(base / "some.jsonl", *(commentary(n, WORDS, stop=6.0) for n in ("a.mp4", "b.mp4", "x.mp4")))
+    plan = write_plan(base, "some")
+    plan.write_text(
+        plan.read_text().replace("lines.jsonl", "some.jsonl").replace("held_out", "most_bad = 0.5\nheld_out")
+    )
+    open_run(plan)
+    (line,) = (base / "some" / "left_out.txt").read_text().splitlines()
+    assert "some.jsonl:3" in line and "x.mp4" in line
 
 
 def test_the_command_trains_from_a_plan(base: Path) -> None:

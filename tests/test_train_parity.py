@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from driver import Driver, random_blocks
+from driver import Driver, Recording, random_blocks
 from families import FAMILIES, random_model
+from runs import MICRO
 from sight import Row, Sight, Witness, batch_sight
 from torch import Tensor
 from torch.testing import assert_close
@@ -18,15 +20,48 @@ from torch.testing import assert_close
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.train.collate import Asked, Collator, StreamBatch, StreamRows, Weights, lay_out
+from streamvlm.models.loading import load_model
+from streamvlm.settings import ModelConfig
+from streamvlm.train.architecture import export, new_model
+from streamvlm.train.collate import Collator, StreamBatch, Weights
 from streamvlm.train.conversations import Chunk, Conversation, Turn
-from streamvlm.train.packing import PADDING, visibility
+from streamvlm.train.episodes import Asked, Episode, Shot
+from streamvlm.train.packing import PADDING, Packer
 from streamvlm.train.tuner import Tuner
 from streamvlm.train.viewing import View
 from streamvlm.vision import resize
+from streamvlm.world.questions import Question
 
-QUESTIONS = (("what colour is it?", 2), ("and then?", 5), ("was there a red one?", 5), ("now?", 7))  # after that block
+# Question, the block it is asked after, what is answered.
+SCRIPT = (
+    ("what colour is it?", 2, "red"), ("and then?", 5, "it left"), ("was there a red one?", 5, "yes"),
+    ("now?", 7, "nothing"),
+)  # fmt: skip
+NAMES = [text for text, _, _ in SCRIPT]
 WINDOW = 2.0  # seconds; the streams below are longer
+
+
+class Scripted:
+    """A sampler that writes what it is given, whatever the logits."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._rest = iter(tokens)
+
+    def __call__(self, logits: Tensor) -> int:
+        return next(self._rest)
+
+
+class Script(dict[Answer, Recording]):
+    """The driver's recordings, each made to write its answer from the script."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def __setitem__(self, answer: Answer, recording: Recording) -> None:
+        text = next(said for asked, _, said in SCRIPT if asked == answer.question)
+        recording.inner = Scripted(self._model.answer_layout(text).ids.tolist())
+        super().__setitem__(answer, recording)
 
 
 @dataclass
@@ -36,99 +71,19 @@ class Streamed:
     model: VisionLanguageModel
     blocks: list[Block]
     witness: Witness
-    answers: list[Answer]
     logits: dict[str, Tensor]  # by question [written tokens, vocabulary]
-    written: dict[str, list[int]]  # by question, the tokens chosen
 
 
-def stream(family: str, blocks: int = 8, **options: Any) -> Streamed:
-    model = random_model(family)
-    shown = random_blocks(model, blocks)
+def stream(model: VisionLanguageModel, blocks: list[Block], **options: Any) -> Streamed:
     driver, witness = Driver(model), Witness()
+    driver.recordings = Script(model)
     driver.engine._run_step = witness.step
-    watched = driver.watch(shown, ended=True, max_answer_tokens=6, **options)
-    answers = [driver.ask(watched, text, shown[min(at, blocks - 1)].last_pts) for text, at in QUESTIONS]
+    watched = driver.watch(blocks, ended=True, max_answer_tokens=20, **options)
+    answers = [driver.ask(watched, text, blocks[at].last_pts) for text, at, _ in SCRIPT]
     driver.run()
+    assert [answer.text() for answer in answers] == [said for _, _, said in SCRIPT]
     logits = {a.question: torch.stack(driver.recordings[a].logits) for a in answers}
-    written = {name: rows.argmax(-1).tolist() for name, rows in logits.items()}
-    return Streamed(model, shown, witness, answers, logits, written)
-
-
-def trained_rows(streamed: Streamed, blocks: list[Block], questions: tuple[tuple[str, int], ...]) -> StreamRows:
-    """What the collator makes of some blocks of the stream; a question's number counts among them."""
-    model = streamed.model
-    asked = []
-    for text, at in questions:
-        tokens = torch.tensor(streamed.written[text])
-        asked.append(Asked(at + 1, model.question_layout(text), tokens, torch.ones(len(tokens))))
-    return lay_out(model, blocks[0].tokens.grid, [b.tokens.pts for b in blocks], asked)
-
-
-def written_rows(sight: dict[Row, Sight], streamed: Streamed) -> dict[Row, Sight]:
-    """Without the last token of every answer, which the engine has no need to read."""
-    longest = {name: n for name, n in streamed.witness.counts.items()}
-    return {row: seen for row, seen in sight.items() if row[1] < longest[row[0]] or row[0] == "stream"}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_row_sees_the_same_rows_from_the_same_distance(family: str) -> None:
-    """The whole stream, four questions with their answers, each asked in the middle of it or at its end."""
-    streamed = stream(family)
-    rows = trained_rows(streamed, streamed.blocks, QUESTIONS)
-    total = streamed.witness.counts["stream"]
-    collated = batch_sight(rows, [text for text, _ in QUESTIONS], range(total))
-    assert written_rows(collated, streamed) == streamed.witness.seen
-    assert len(streamed.witness.seen) > total + 40
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_chunk_is_what_a_question_sees_once_the_window_has_moved(
-    family: str,
-) -> None:
-    """The first frame and a window somewhere later: the sinks have moved, what lay between is gone."""
-    streamed = stream(family, blocks=16, window_seconds=WINDOW)
-    model, text = streamed.model, QUESTIONS[-1][0]
-    at = QUESTIONS[-1][1]
-    sizes = [len(model.prefix_layout()), *(len(model.frame_segment(b.tokens)) for b in streamed.blocks)]
-    starts = [0, *accumulate(sizes)]
-    now = streamed.blocks[at].tokens.pts + streamed.blocks[at].tokens.duration
-    inside = [
-        i
-        for i in range(1, at + 1)
-        if streamed.blocks[i].tokens.pts + streamed.blocks[i].tokens.duration > now - WINDOW + 1e-6
-    ]
-    kept = [0, *inside]
-    assert len(kept) < at + 1, "something was to leave the window"
-    numbers = [*range(sizes[0]), *(n for i in kept for n in range(starts[i + 1], starts[i + 2]))]
-    rows = trained_rows(streamed, [streamed.blocks[i] for i in kept], ((text, len(kept) - 1),))
-    collated = written_rows(batch_sight(rows, [text], numbers), streamed)
-    engine = {row: seen for row, seen in streamed.witness.seen.items() if row[0] == text}
-    assert {row: seen for row, seen in collated.items() if row[0] == text} == engine
-    # The stream's own rows saw what is in the chunk, and before it what has left since.
-    inner = {("stream", n) for n in numbers}
-    for row in sorted(inner):
-        before = {r: d for r, d in streamed.witness.seen[row].items() if r in inner}
-        assert before.keys() == collated[row].keys(), row
-
-
-@pytest.mark.parametrize("change", ["later", "sees_less", "sees_more", "stream_position", "window", "prefix"])
-def test_the_comparison_notices_a_change_of_either_side(change: str) -> None:
-    options: dict[str, Any] = {"policy": "last_frames", "last_frames": 4} if change == "window" else {}
-    streamed = stream("qwen3_vl", **options)
-    questions = QUESTIONS
-    if change in ("sees_less", "sees_more"):
-        questions = ((QUESTIONS[0][0], 1 if change == "sees_less" else 3), *QUESTIONS[1:])
-    rows = trained_rows(streamed, streamed.blocks, questions)
-    if change == "later":
-        rows = replace(rows, positions=rows.positions + (rows.block == 2).long().unsqueeze(1))
-    if change == "stream_position":
-        rows = replace(rows, positions=rows.positions + (rows.moment == 3).long().unsqueeze(1))
-    if change == "prefix":
-        keep = torch.arange(len(rows.ids)) > 0
-        rows = StreamRows(*(getattr(rows, name)[keep] for name in StreamRows.__slots__))
-    names = [text for text, _ in QUESTIONS]
-    collated = batch_sight(rows, names, range(streamed.witness.counts["stream"] + 99))
-    assert written_rows(collated, streamed) != streamed.witness.seen
+    return Streamed(model, blocks, witness, logits)
 
 
 def pixels(model: VisionLanguageModel, patches: int, seed: int = 0) -> Tensor:
@@ -138,27 +93,94 @@ def pixels(model: VisionLanguageModel, patches: int, seed: int = 0) -> Tensor:
     return torch.cat([torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(patches)])
 
 
-def training_batch(streamed: Streamed, frames: Tensor) -> StreamBatch:
-    """One chunk over all of the stream, through the collator, with the answers the engine gave as targets."""
-    model, blocks = streamed.model, streamed.blocks
-    view = View(
-        resize(frames, model.pixels.target_size(*frames.shape[2:])),
-        blocks[0].tokens.grid,
-        tuple(b.tokens.pts for b in blocks),
-        tuple(b.last_pts for b in blocks),
-    )
-    turns = tuple(Turn(blocks[at].last_pts, text, "-", "answer") for text, at in QUESTIONS)
+def collate(
+    model: VisionLanguageModel, blocks: Sequence[Block], frames: Tensor, script: Sequence[tuple[str, int, str]] = SCRIPT
+) -> StreamBatch:
+    """One chunk of some blocks, as it is trained on."""
+    shown = resize(frames, model.pixels.target_size(*frames.shape[2:]))
+    starts, stops = tuple(b.tokens.pts for b in blocks), tuple(b.last_pts for b in blocks)
+    turns = tuple(Turn(blocks[at].last_pts, text, said, "answer") for text, at, said in script)
     chunk = Chunk(Conversation(Path("stream.mp4"), turns, 0.0, "test:1"), 0.0, turns[-1].time, turns)
-    collator = Collator(model, Weights())
-    batch = collator.batch([chunk], [view])
-    rows = trained_rows(streamed, blocks, QUESTIONS)
-    # The same batch but with what the engine wrote, which need not be text that can be tokenised back.
-    assert torch.equal(batch.ids[0][batch.block[0] == 0], rows.ids[rows.block == 0])
-    block, moment = rows.block[None], rows.moment[None]
-    return replace(
-        batch, ids=rows.ids[None], positions=rows.positions[None], visual=rows.visual[None], block=block,
-        mask=visibility(block, moment).unsqueeze(1), targets=rows.targets[None], weights=rows.weights[None],
-    )  # fmt: skip
+    return Collator(model, Weights()).batch([chunk], [View(shown, blocks[0].tokens.grid, starts, stops)])
+
+
+def trained_sight(
+    batch: StreamBatch, streamed: Streamed, kept: Sequence[int] | None = None, names: Sequence[str] = NAMES
+) -> dict[Row, Sight]:
+    """What the rows of a training batch see, without the last token of each answer, which inference never reads."""
+    counts = streamed.witness.counts
+    numbers = range(counts["stream"]) if kept is None else kept
+    seen = batch_sight(batch.mask[0, 0], batch.positions[0], batch.block[0], names, numbers)
+    return {row: sight for row, sight in seen.items() if row[1] < counts[row[0]]}
+
+
+def random_stream(family: str, blocks: int = 8, **options: Any) -> Streamed:
+    model = random_model(family)
+    return stream(model, random_blocks(model, blocks), **options)
+
+
+def whole_batch(streamed: Streamed, frames: Tensor | None = None) -> StreamBatch:
+    """All of the stream as one chunk."""
+    shown = pixels(streamed.model, len(streamed.blocks)) if frames is None else frames
+    return collate(streamed.model, streamed.blocks, shown)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_sees_the_same_rows_from_the_same_distance(family: str) -> None:
+    """The whole stream, four questions with their answers, each asked in the middle of it or at its end."""
+    streamed = random_stream(family)
+    assert trained_sight(whole_batch(streamed), streamed) == streamed.witness.seen
+    assert len(streamed.witness.seen) > streamed.witness.counts["stream"] + 40
+
+
+def rows_of(streamed: Streamed) -> list[range]:
+    """The stream's row numbers: of the prefix, then of every block."""
+    model = streamed.model
+    sizes = [len(model.prefix_layout()), *(len(model.frame_segment(b.tokens)) for b in streamed.blocks)]
+    stops = list(accumulate(sizes))
+    return [range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_chunk_is_what_a_question_sees_once_the_window_has_moved(family: str) -> None:
+    """The first frame and a window somewhere later: the sinks have moved, what lay between is gone."""
+    streamed = random_stream(family, blocks=12, window_seconds=WINDOW)
+    text, at, said = SCRIPT[-1]
+    ends = [b.tokens.pts + b.tokens.duration for b in streamed.blocks]
+    kept = [0, *(i for i in range(1, at + 1) if ends[i] > ends[at] - WINDOW + 1e-6)]
+    assert 3 <= len(kept) <= at - 1, "much was to leave the window, and not all"
+    rows = rows_of(streamed)
+    numbers = [*rows[0], *(n for i in kept for n in rows[i + 1])]
+    t = streamed.model.pixels.temporal
+    frames = pixels(streamed.model, 12).view(12, t, 3, 32, 48)[kept].flatten(0, 1)
+    batch = collate(streamed.model, [streamed.blocks[i] for i in kept], frames, [(text, len(kept) - 1, said)])
+    trained = trained_sight(batch, streamed, numbers, [text])
+    mine = {row: sight for row, sight in streamed.witness.seen.items() if row[0] == text}
+    assert mine and {row: sight for row, sight in trained.items() if row[0] == text} == mine
+    # The stream's own rows saw what is in the chunk, and before it what has left since.
+    inner = {("stream", n) for n in numbers}
+    for row in inner:
+        assert streamed.witness.seen[row].keys() & inner == trained[row].keys(), row
+
+
+@pytest.mark.parametrize(
+    "change", ["question_later", "sees_less", "sees_more", "frame_later", "mask", "window", "text"]
+)
+def test_the_comparison_notices_a_change_of_either_side(change: str) -> None:
+    window: dict[str, Any] = {"policy": "last_frames", "last_frames": 4} if change == "window" else {}
+    streamed = random_stream("qwen3_vl", **window)
+    batch = whole_batch(streamed)
+    if change in ("sees_less", "sees_more", "text"):
+        moved = {"sees_less": (NAMES[0], 1, "red"), "sees_more": (NAMES[0], 3, "red"), "text": ("what?", 2, "red")}
+        script = [moved[change], *SCRIPT[1:]]
+        batch = collate(streamed.model, streamed.blocks, pixels(streamed.model, 8), script)
+    later = {"question_later": batch.block == 2, "frame_later": torch.arange(batch.ids.shape[1])[None] > 60}
+    if change in later:
+        batch = replace(batch, positions=batch.positions + later[change].unsqueeze(-1))
+    if change == "mask":
+        batch.mask[0, 0, -1, 5] = False
+        batch.mask[0, 0, -2, 5] = False
+    assert trained_sight(batch, streamed) != streamed.witness.seen
 
 
 def answers(model: VisionLanguageModel, batch: StreamBatch) -> dict[str, Tensor]:
@@ -166,7 +188,7 @@ def answers(model: VisionLanguageModel, batch: StreamBatch) -> dict[str, Tensor]
     with torch.no_grad():
         hidden = Tuner(model, vision=False).eval().hidden(batch)
     found = {}
-    for number, (text, _) in enumerate(QUESTIONS, start=1):
+    for number, text in enumerate(NAMES, start=1):
         mine = (batch.block[0] == number) & (batch.targets[0] != PADDING)
         found[text] = model.logits(hidden[0, mine])
     return found
@@ -174,61 +196,60 @@ def answers(model: VisionLanguageModel, batch: StreamBatch) -> dict[str, Tensor]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_logits_come_out(family: str) -> None:
-    """What the engine computed in forty packed steps, the learner computes in one pass, vision tower included."""
-    streamed = stream(family)
-    batch = training_batch(streamed, pixels(streamed.model, len(streamed.blocks)))
-    for text, logits in answers(streamed.model, batch).items():
+    """What the engine computed in dozens of packed steps the learner computes in one pass, vision tower included."""
+    streamed = random_stream(family)
+    for text, logits in answers(streamed.model, whole_batch(streamed)).items():
         assert_close(logits, streamed.logits[text], atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_training_a_changed_frame_changes_later_answers_only(family: str) -> None:
-    streamed = stream(family)
-    frames = pixels(streamed.model, len(streamed.blocks))
-    before = answers(streamed.model, training_batch(streamed, frames))
-    for patch in range(len(streamed.blocks)):
-        t = streamed.model.pixels.temporal
+    model = random_model(family)
+    blocks, frames, t = random_blocks(model, 8), pixels(model, 8), model.pixels.temporal
+    before = answers(model, collate(model, blocks, frames))
+    for patch in range(8):
         changed = frames.clone()
         changed[patch * t : (patch + 1) * t] = 255 - changed[patch * t : (patch + 1) * t]
-        after = answers(streamed.model, training_batch(streamed, changed))
-        for text, at in QUESTIONS:
-            if patch > at:
-                assert_close(after[text], before[text], atol=1e-5, rtol=1e-5)
-            else:
-                assert not torch.allclose(after[text], before[text], atol=1e-4), (patch, text)
+        assert_only_later_answers_change(answers(model, collate(model, blocks, changed)), before, patch)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_inference_a_changed_frame_changes_later_answers_only(family: str) -> None:
-    """The first logits of every answer, asked while the stream goes on."""
+    """All logits of every answer, asked while the stream goes on."""
     model = random_model(family)
     blocks, others = random_blocks(model, 8), random_blocks(model, 8, seed=1)
-
-    def first_logits(shown: list[Block]) -> dict[str, Tensor]:
-        driver = Driver(model)
-        watched = driver.watch(shown, ended=True, max_answer_tokens=3)
-        asked = [driver.ask(watched, text, shown[at].last_pts) for text, at in QUESTIONS]
-        driver.run()
-        return {a.question: driver.recordings[a].logits[0] for a in asked}
-
-    before = first_logits(blocks)
-    for patch in range(8):
-        after = first_logits([*blocks[:patch], others[patch], *blocks[patch + 1 :]])
-        for text, at in QUESTIONS:
-            if patch > at:
-                assert_close(after[text], before[text], atol=1e-5, rtol=1e-5)
-            else:
-                assert not torch.allclose(after[text], before[text], atol=1e-4), (patch, text)
+    before = stream(model, blocks).logits
+    for patch in (1, 3, 6):
+        after = stream(model, [*blocks[:patch], others[patch], *blocks[patch + 1 :]]).logits
+        assert_only_later_answers_change(after, before, patch)
 
 
-def test_a_question_in_training_changes_no_other() -> None:
-    """Nor what is perceived: the logits of one question are the same without the others."""
-    streamed = stream("qwen3_vl")
-    batch = training_batch(streamed, pixels(streamed.model, len(streamed.blocks)))
-    whole = answers(streamed.model, batch)
-    alone = (batch.block[0] == 0) | (batch.block[0] == 3)
-    parts = {
-        name: getattr(batch, name)[:, alone] for name in ("ids", "positions", "visual", "block", "targets", "weights")
-    }
-    part = replace(batch, **parts, mask=batch.mask[:, :, alone][..., alone])
-    assert_close(answers(streamed.model, part)[QUESTIONS[2][0]], whole[QUESTIONS[2][0]], atol=1e-5, rtol=1e-5)
+def assert_only_later_answers_change(after: dict[str, Tensor], before: dict[str, Tensor], patch: int) -> None:
+    for text, at, _ in SCRIPT:
+        if patch > at:
+            assert_close(after[text], before[text], atol=1e-5, rtol=1e-5)
+        else:
+            assert not torch.allclose(after[text], before[text], atol=1e-4), (patch, text)
+
+
+def test_questions_of_a_batch_do_not_change_each_other() -> None:
+    model = random_model("qwen3_vl")
+    blocks, frames = random_blocks(model, 8), pixels(model, 8)
+    whole = answers(model, collate(model, blocks, frames))
+    other = [("is it warm in there?", 1, "no idea at all"), *SCRIPT[1:]]
+    changed = answers(model, collate(model, blocks, frames, other))
+    for text in NAMES[1:]:
+        assert_close(changed[text], whole[text], atol=1e-5, rtol=1e-5)
+
+
+def test_the_embedded_model_is_packed_as_the_engine_will_show_it(tmp_path: Path) -> None:
+    """The same comparison for the curriculum's own packing."""
+    export(new_model(MICRO, 0, tmp_path / "model"), tmp_path / "model")
+    model = load_model(ModelConfig(model=str(tmp_path / "model"), device="cpu"))
+    streamed = stream(model, random_blocks(model, 8, size=(64, 64)))
+    shots = tuple(Shot(0, i, block.tokens.pts) for i, block in enumerate(streamed.blocks))
+    asked = tuple(Asked(at, Question("color", text, said)) for text, at, said in SCRIPT)
+    batch = Packer(model).batch([Episode(False, shots, 0, asked)])
+    seen = batch_sight(batch.mask[0, 0], batch.positions[0], batch.block[0], NAMES, range(10_000))
+    counts = streamed.witness.counts
+    assert {row: sight for row, sight in seen.items() if row[1] < counts[row[0]]} == streamed.witness.seen

@@ -28,6 +28,8 @@ from streamvlm.train.viewing import view
 
 log = logging.getLogger(__name__)
 
+LEFT_OUT = "left_out.txt"  # in the run's folder, every line of the data that cannot be used
+
 
 class Finetune:
     """A plan with its chunks and its learner."""
@@ -119,17 +121,21 @@ class Finetune:
 
 
 def load_chunks(plan: FinetunePlan) -> tuple[list[Chunk], list[Chunk]]:
-    """Chunks to train on and chunks to validate on, of different videos.
+    """Chunks to train on and chunks to validate on; writes down what had to be left out.
 
     Raises:
         TrainingError: too much of the data cannot be used.
     """
     data = plan.data
-    trained = list(read_files(data.train, data.reading, data.most_bad).conversations)
+    reading = read_files(data.train, data.reading, data.most_bad)
     if data.validation:
-        held = list(read_files(data.validation, data.reading, data.most_bad).conversations)
+        more = read_files(data.validation, data.reading, data.most_bad)
+        trained, held = list(reading.conversations), list(more.conversations)
+        reading += more
     else:
-        trained, held = hold_out(trained, data.held_out, plan.run.seed)
+        trained, held = hold_out(list(reading.conversations), data.held_out, plan.run.seed)
+    plan.run.out.mkdir(parents=True, exist_ok=True)
+    (plan.run.out / LEFT_OUT).write_text("".join(f"{r.source}: {r.why}\n" for r in reading.rejected), encoding="utf-8")
     shared = {c.video for c in trained} & {c.video for c in held}
     if shared:
         log.warning("%d videos are trained and validated on, %s for one", len(shared), min(shared))

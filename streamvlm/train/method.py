@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers.utils import cached_file
 
 from streamvlm.errors import TrainingError
 from streamvlm.models.base import VisionLanguageModel
 
 # The linear layers of a text tower's blocks, by what Qwen2, Qwen2.5 and Qwen3 call them.
 _TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-_PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja")
+_PIXELS = "video_preprocessor_config.json"  # what the loader reads first
+_BESIDE = ("preprocessor_config.json", "processor_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Prepared:
     def export(self, folder: Path, origin: str) -> None:
         """A folder that `--model` accepts; with LoRA, merged, and the adapter alone beside it in `adapter/`.
 
-        `origin` is the checkpoint training began from, whose preprocessor settings are copied if it is a folder.
+        `origin` is the checkpoint training began from, whose settings for pictures are kept.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if self._peft is None:
@@ -67,11 +69,11 @@ class Prepared:
                 self._peft.save_pretrained(folder.parent / "adapter")
             self.model.module.save_pretrained(folder, state_dict=merged_state(self.model.module))
         self.model.tokenizer.save_pretrained(folder)
-        for name in _PREPROCESSORS:
-            if (Path(origin) / name).is_file():
-                shutil.copy(Path(origin) / name, folder / name)
-        if not (folder / _PREPROCESSORS[0]).exists():
-            (folder / _PREPROCESSORS[0]).write_text(json.dumps(_preprocessor(self.model), indent=2) + "\n")
+        for name in _BESIDE:
+            path = _file_of(origin, name)
+            if path is not None:
+                shutil.copy(path, folder / name)
+        (folder / _PIXELS).write_text(json.dumps(_pixel_settings(self.model, origin), indent=2) + "\n")
 
 
 def merged_state(module: Any) -> dict[str, Tensor]:  # noqa: ANN401
@@ -107,12 +109,19 @@ def _with_lora(module: Any, method: Method) -> Any:  # noqa: ANN401
     return get_peft_model(module, config)  # puts its layers into the module, which stays what it was otherwise
 
 
-def _preprocessor(model: VisionLanguageModel) -> dict[str, Any]:
-    """The settings that make the loader see pictures as they were seen in training."""
+def _file_of(origin: str, name: str) -> Path | None:
+    """A file of a checkpoint, which is a folder or a hub id."""
+    found = cached_file(origin, name, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+def _pixel_settings(model: VisionLanguageModel, origin: str) -> dict[str, Any]:
+    """The settings that make the loader show the model pictures of the sizes it was trained on."""
+    before = _file_of(origin, _PIXELS) or _file_of(origin, "preprocessor_config.json")
+    settings = {} if before is None else json.loads(before.read_text())
     pixels = model.pixels
-    return {
-        "image_mean": list(pixels.mean),
-        "image_std": list(pixels.std),
-        "min_pixels": pixels.min_pixels,
-        "max_pixels": pixels.max_pixels,
-    }
+    unit = 1 if pixels.enlarge else pixels.temporal  # Qwen2.5-VL counts the pixels of one frame, not of a patch
+    sizes = {"min_pixels": pixels.min_pixels // unit, "max_pixels": pixels.max_pixels // unit}
+    if pixels.fixed_size is not None:
+        sizes = {}
+    return {**settings, **sizes, "image_mean": list(pixels.mean), "image_std": list(pixels.std)}

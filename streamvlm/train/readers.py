@@ -53,6 +53,9 @@ class Reading:
     conversations: tuple[Conversation, ...]
     rejected: tuple[Rejected, ...]
 
+    def __add__(self, other: Reading) -> Reading:
+        return Reading(self.conversations + other.conversations, self.rejected + other.rejected)
+
 
 def read_files(paths: Sequence[Path], spec: ReadSpec, most_bad: float) -> Reading:
     """All conversations of some files, in order.

@@ -18,7 +18,7 @@ from streamvlm.train.run import Run, read_toml
 
 log = logging.getLogger(__name__)
 
-_WRITTEN = ("checkpoint.pt", "checkpoint.partial", "metrics.jsonl", "curves.svg")
+_WRITTEN = ("checkpoint.pt", "checkpoint.partial", "metrics.jsonl", "curves.svg", "left_out.txt")
 
 
 def open_trainer(config: Path, *, restart: bool = False) -> Trainer:
