@@ -38,9 +38,10 @@ class Exchange:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Questions from a JSON list of {time, question, answer, task}, in time order."""
+    """Questions from a JSON list of {time, question, answer, task}, whatever else is in it, in time order."""
     rows = json.loads(path.read_text(encoding="utf-8"))
-    return sorted((Question(**row) for row in rows), key=lambda question: question.time)
+    asked = (Question(row["time"], row["question"], row["answer"], row["task"]) for row in rows)
+    return sorted(asked, key=lambda question: question.time)
 
 
 def same(said: str, true: str) -> bool:

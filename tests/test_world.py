@@ -164,7 +164,8 @@ def test_rendered_world_is_real_video_with_questions(tmp_path: Path) -> None:
     for name in ("qa.json", "events.json", "video.mp4"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     rows = json.loads((tmp_path / "a" / "qa.json").read_text())
-    assert len(rows) == 12 and all(set(r) == {"time", "question", "answer", "task"} for r in rows)
+    keys = {"time", "question", "answer", "task", "group", "ovo", "distance", "needs", "options"}
+    assert len(rows) == 12 and all(set(row) == keys for row in rows)
     assert all(0 < r["time"] < 10 for r in rows)
     log = json.loads((tmp_path / "a" / "events.json").read_text())
     assert [e["start"] for e in log["events"]] == [round(e.start, 3) for e in Story(21).until(10)]

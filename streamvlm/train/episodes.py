@@ -14,6 +14,7 @@ from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
 from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.world import standing
+from streamvlm.world.choices import lettered
 from streamvlm.world.kinds import make, moment
 from streamvlm.world.questions import Question, restyle
 from streamvlm.world.story import Event, Story
@@ -27,7 +28,6 @@ SCENES: Mapping[str, float] = {
 _EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
 _TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
 _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
-_LETTERS = "ABCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +255,6 @@ def _about_notes(events: list[Event], times: list[float], rng: random.Random) ->
     verb = rng.choice(list(counted))
     number = sum(e.kind == counted[verb] for e in events)
     return Question("noted", f"how many things {verb}?", str(number))
-
-
-def lettered(question: Question, rng: random.Random) -> Question:
-    """The same question with its answers to choose from, and a letter as the answer."""
-    options = [question.answer, *question.others[:3]]
-    rng.shuffle(options)
-    shown = " ".join(f"{letter}. {option}" for letter, option in zip(_LETTERS, options, strict=False))
-    text = f"{question.text} {shown}"
-    return replace(question, text=text, answer=_LETTERS[options.index(question.answer)], others=())
 
 
 def _strides(clips: Clips, recipe: Recipe) -> list[int]:

@@ -11,6 +11,7 @@ from streamvlm.world.view import View, around
 from streamvlm.world.wording import DOING, STILL, VERBS, actor, deed, look
 
 _MOST = 5  # repetitions; more are not asked about
+_LIFE = 900.0  # seconds; a thing that has been there for longer is not asked about
 _TELLING = 0.2  # share of an event's length after which a picture shows it
 
 
@@ -109,7 +110,9 @@ def clue(view: View) -> Question | None:
     return Question("clue", f"can you tell yet {text}?", "yes" if yes else "no", needs)
 
 
+# What is waited for, by the kind of event that will tell.
 _WAITED = {"move": "where the {} moves", "leave": "whether the {} leaves", "hit": "what the {} hits"}
+_TURNS = "what color the {} turns"
 
 
 def _told(view: View) -> list[tuple[str, tuple[float, float]]]:
@@ -121,7 +124,7 @@ def _told(view: View) -> list[tuple[str, tuple[float, float]]]:
         if event.kind in _WAITED:
             found.append((_WAITED[event.kind].format(look(actor(event))), around(event)))
         if event.kind == "recolor":
-            found.append((f"what color the {look(actor(event))} turns", around(event)))
+            found.append((_TURNS.format(look(actor(event))), around(event)))
     return found
 
 
@@ -133,7 +136,23 @@ def _untold(view: View) -> list[tuple[str, tuple[float, float]]]:
     if scene.sign and scene.sign.following is None and scene.sign.text not in shown:
         found.append((f"what the sign shows after {scene.sign.text}", span))
     for thing in scene.things:
-        for kind, text in (*_WAITED.items(), ("recolor", "what color the {} turns")):
+        for kind, text in (*_WAITED.items(), ("recolor", _TURNS)):
             if (f"the {look(thing)}", VERBS[kind]) not in done:
                 found.append((text.format(look(thing)), span))
     return found
+
+
+def untouched(view: View, text: str) -> bool:
+    """Whether the thing that a `clue` is about has not done what is waited for since it came to look as it does."""
+    scene = view.story.event_at(view.now).after
+    named = next((look(t) for t in scene.things if f"the {look(t)} " in f"{text.rstrip('?')} "), None)
+    if named is None:
+        return True  # about the sign, which still shows its text
+    waited = {**_WAITED, "recolor": _TURNS}
+    deeds = {(f"the {named}", VERBS[kind]) for kind, words in waited.items() if words.format(named) in text}
+    for event in reversed(view.story.between(max(0.0, view.now - _LIFE), view.now)):
+        if deed(event) in deeds:
+            return False
+        if named not in map(look, event.before.things):
+            return True
+    return view.now <= _LIFE

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from streamvlm.world import backward, forward, standing
-from streamvlm.world.questions import NONE, TASKS, Question, ask
-from streamvlm.world.scene import COLORS, PLACES, SHAPES, WORDS
+from streamvlm.world.choices import options_for
+from streamvlm.world.questions import TASKS, Question, ask
 from streamvlm.world.story import Story
 from streamvlm.world.view import View, around
 from streamvlm.world.wording import clock, statement
@@ -22,6 +21,7 @@ class Kind:
     name: str
     group: str  # present, backward, forward or proactive
     code: str  # OVO-Bench's name of the task, or StreamingBench's
+    about: str  # what it asks
     make: Callable[[View], Question | None]
 
 
@@ -34,19 +34,17 @@ def _of_the_scene(task: str) -> Callable[[View], Question | None]:
     return make
 
 
-_CODES = {
-    "color": "ATR",
-    "count": "ATR",
-    "shape": "OJR",
-    "is-there": "OJR",
-    "place": "STU",
-    "sign": "OCR",
-    "next": "FPD",
+# Of the tasks about a scene: OVO-Bench's name, and what they ask.
+_SCENES = {
+    "color": ("ATR", "what color a thing is"),
+    "shape": ("OJR", "what shape a thing is"),
+    "count": ("ATR", "how many things there are"),
+    "place": ("STU", "where a thing is"),
+    "sign": ("OCR", "what is written on the sign"),
+    "is-there": ("OJR", "whether there is such a thing"),
+    "next": ("FPD", "what the sign will show next"),
 }
-PRESENT = (*TASKS, "action")
-BACKWARD = ("episode", "before", "order", "never")
-FORWARD = ("repetition", "step", "clue")
-PROACTIVE = ("narrate", "watch")
+MOMENTS = tuple(task for task in TASKS if task != "next")  # tasks that can be asked of an earlier moment
 
 
 def episode(view: View) -> Question | None:
@@ -56,7 +54,7 @@ def episode(view: View) -> Question | None:
     for time in view.rng.sample(times, min(12, len(times))):
         question = moment(view, time, f"at {clock(time)}")
         found = question or found
-        if question and _is_over(question, view):
+        if question and is_over(question, view):
             break
     return found
 
@@ -64,16 +62,24 @@ def episode(view: View) -> Question | None:
 def moment(view: View, time: float, named: str) -> Question | None:
     """A question about an earlier `time`, which its words call `named` ("at 0:12")."""
     if view.rng.random() < 0.25:
-        return _happened(view.story, time, named)
+        return happened(view.story, time, named)
+    if view.scene_at(time) is None:
+        return None
+    return was(view, view.rng.choice(MOMENTS), time, named)
+
+
+def was(view: View, task: str, time: float, named: str) -> Question | None:
+    """A question of `task` about the scene at an earlier `time`."""
     scene = view.scene_at(time)
-    question = ask(scene, view.rng.choice([t for t in TASKS if t != "next"]), view.rng) if scene else None
+    question = ask(scene, task, view.rng) if scene else None
     if question is None:
         return None
     text, needs = f"{past_tense(question.text)} {named}?", (max(0.0, time - view.margin[0]), time + view.margin[1])
     return Question("episode", text, question.answer, needs, options_for(question, view.rng))
 
 
-def _happened(story: Story, time: float, named: str) -> Question | None:
+def happened(story: Story, time: float, named: str) -> Question | None:
+    """What was over in the second before an earlier `time`."""
     since = time - standing.SECOND
     ended = standing.ended(story, since, time)
     if len(ended) != 1 or not (standing.sharp(story, since) and standing.sharp(story, time)):
@@ -83,7 +89,7 @@ def _happened(story: Story, time: float, named: str) -> Question | None:
     return Question("episode", f"what happened {named}?", statement(ended[0]), around(ended[0]), others)
 
 
-def _is_over(question: Question, view: View) -> bool:
+def is_over(question: Question, view: View) -> bool:
     """Whether something has changed since, so that looking at the present may not do."""
     assert question.needs is not None
     return bool(view.story.between(question.needs[1], view.now))
@@ -108,31 +114,18 @@ def past_tense(text: str) -> str:
     return text
 
 
-def options_for(question: Question, rng: random.Random) -> tuple[str, ...]:
-    """Three wrong answers of the same sort."""
-    pools: dict[str, tuple[str, ...]] = {
-        "color": (*COLORS, NONE), "shape": (*SHAPES, NONE), "place": (*PLACES, NONE), "next": WORDS,
-        "count": tuple(str(n) for n in range(6)), "sign": WORDS if question.answer in WORDS else (),
-    }  # fmt: skip
-    pool = [o for o in pools.get(question.task, ()) if o != question.answer]
-    if question.task == "sign" and question.answer.isdecimal():
-        number = int(question.answer)
-        pool = [str((number + d) % 100) for d in (1, 99, 10, 90, 5)]
-    return tuple(rng.sample(pool, 3)) if len(pool) >= 3 else ()
-
-
 _ALL = (
-    *(Kind(task, "present", _CODES[task], _of_the_scene(task)) for task in TASKS),
-    Kind("action", "present", "ACR", forward.action),
-    Kind("episode", "backward", "EPM", episode),
-    Kind("before", "backward", "EPM", backward.before),
-    Kind("order", "backward", "ASI", backward.order),
-    Kind("never", "backward", "HLD", backward.never),
-    Kind("repetition", "forward", "REC", forward.repetition),
-    Kind("step", "forward", "SSR", forward.step),
-    Kind("clue", "forward", "CRR", forward.clue),
-    Kind("narrate", "proactive", "PO", standing.narrate),
-    Kind("watch", "proactive", "PO", standing.watch),
+    *(Kind(task, "present", *_SCENES[task], _of_the_scene(task)) for task in TASKS),
+    Kind("action", "present", "ACR", "what a thing is doing", forward.action),
+    Kind("episode", "backward", "EPM", "what was so, or happened, at a time", episode),
+    Kind("before", "backward", "EPM", "how something was until it changed", backward.before),
+    Kind("order", "backward", "ASI", "what happened first, or next", backward.order),
+    Kind("never", "backward", "HLD", "whether something happened; half of the time it did not", backward.never),
+    Kind("repetition", "forward", "REC", "how often something happened", forward.repetition),
+    Kind("step", "forward", "SSR", "whether something is going on", forward.step),
+    Kind("clue", "forward", "CRR", "whether something can be known yet", forward.clue),
+    Kind("narrate", "proactive", "PO", "what happened in the last second", standing.narrate),
+    Kind("watch", "proactive", "PO", "whether a condition holds now", standing.watch),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 

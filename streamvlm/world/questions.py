@@ -189,6 +189,7 @@ class TimedQuestion:
 
     time: float  # seconds
     question: Question
+    distance: float = 0.0  # seconds back to what it needs, within a tenth; 0: within the window of the last 16 s
 
 
 def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> list[TimedQuestion]:

@@ -7,7 +7,7 @@ from streamvlm.world.questions import Question
 from streamvlm.world.scene import COLORS, PLACES, SHAPES
 from streamvlm.world.story import Event, Story
 from streamvlm.world.view import View
-from streamvlm.world.wording import look, statement
+from streamvlm.world.wording import PAST, look, statement
 
 SECOND = 1.0  # what "the last second" means
 NOTED = 5  # events that one note tells of at most
@@ -60,7 +60,7 @@ def _just(view: View) -> tuple[str, bool] | None:
         return None
     now = [statement(e) for e in ended(view.story, view.now - SECOND, view.now)]
     if now and view.rng.random() < 0.65:
-        return _just_now(view.choice(now)), True
+        return just_now(view.choice(now)), True
     seen = [statement(e) for e in view.events if statement(e) not in now]
     made_up = []
     for thing in view.things:
@@ -78,17 +78,14 @@ def _just(view: View) -> tuple[str, bool] | None:
         "the scene changed",
     ]
     source = seen if seen and view.rng.random() < 0.4 else [m for m in made_up if m not in now]
-    return _just_now(view.choice(source)), False
+    return just_now(view.choice(source)), False
 
 
-def _just_now(text: str) -> str:
+def just_now(text: str) -> str:
     """ "the red star entered" as a condition: "the red star just entered"."""
     words = text.split(" ")
-    verb = next(i for i, w in enumerate(words) if w in _PAST)
+    verb = next(i for i, w in enumerate(words) if w in PAST)
     return " ".join([*words[:verb], "just", *words[verb:]])
-
-
-_PAST = frozenset({"entered", "left", "moved", "turned", "blinked", "hit", "changed", "dimmed", "returned", "shook"})
 
 
 def _state(view: View) -> tuple[str, bool] | None:

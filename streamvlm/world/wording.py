@@ -6,6 +6,10 @@ from streamvlm.world.scene import PLACES, Scene, Thing
 from streamvlm.world.story import Event
 
 DOING = {"enter": "entering", "leave": "leaving", "move": "moving", "blink": "blinking", "hit": "hitting"}
+# The verbs of statements.
+PAST = frozenset(
+    {"entered", "left", "moved", "turned", "blinked", "hit", "changed", "dimmed", "returned", "shook"}
+)  # verbs of statements
 STILL = "nothing"  # what a thing at rest is doing
 
 
