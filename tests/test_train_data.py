@@ -84,7 +84,7 @@ def test_vst_lines_are_thoughts_about_clips_and_an_answer(folder: Path, tmp_path
     assert turns(read(folder, tmp_path, line)) == [
         (4.0, note_request(0.0), "A bar appears.", "note"),
         (8.0, note_request(4.0), "It moves.", "note"),
-        (10.0, with_notes([(4.0, "A bar appears."), (8.0, "It moves.")], "What moved?"), "A bar.", "answer"),
+        (10.0, with_notes([(0.0, "A bar appears."), (4.0, "It moves.")], "What moved?"), "A bar.", "answer"),
     ]
 
 
@@ -99,12 +99,12 @@ def test_dialogues_wait_for_the_moment_of_their_answer(folder: Path, tmp_path: P
             {"role": "assistant", "content": "White.", "timestamp": 6.0},
         ],
     }
-    noted = with_notes([(1.5, "Nothing yet.")], "Tell me when it turns white.")
+    noted = with_notes([(0.0, "Nothing yet.")], "Tell me when it turns white.")
     assert turns(read(folder, tmp_path, line)) == [
         (1.5, note_request(0.0), "Nothing yet.", "note"),
         *[(time, noted, NOTHING, "silent") for time in (2.0, 3.0, 4.0)],
         (4.5, noted, "Now.", "speak"),
-        (6.0, with_notes([(1.5, "Nothing yet.")], "What colour is it?"), "White.", "answer"),
+        (6.0, with_notes([(0.0, "Nothing yet.")], "What colour is it?"), "White.", "answer"),
     ]
 
 
@@ -119,9 +119,9 @@ def test_what_was_noted_is_known_while_waiting_too(folder: Path, tmp_path: Path)
     }
     asked = {time: text for time, text, _, manner in turns(read(folder, tmp_path, line)) if manner != "note"}
     assert asked == {
-        2.0: with_notes([(1.0, "A.")], "When?"),
-        3.0: with_notes([(1.0, "A.")], "When?"),
-        4.0: with_notes([(1.0, "A."), (3.5, "B.")], "When?"),
+        2.0: with_notes([(0.0, "A.")], "When?"),
+        3.0: with_notes([(0.0, "A.")], "When?"),
+        4.0: with_notes([(0.0, "A."), (1.0, "B.")], "When?"),
     }
 
 

@@ -44,6 +44,7 @@ class Finetune:
         self._device = device
         self._readers = ThreadPoolExecutor(plan.data.workers, "streamvlm-videos")
         self._ahead: dict[tuple[int, int], Future[StreamBatch]] = {}
+        self._orders: dict[int, list[int]] = {}
 
     def __str__(self) -> str:
         """Everything the weights depend on but the number of processes."""
@@ -88,9 +89,16 @@ class Finetune:
     def _chunk(self, place: int) -> Chunk:
         """The chunk at a place of the endless sequence of shuffled epochs."""
         epoch, at = divmod(place, len(self.chunks))
-        order = list(range(len(self.chunks)))
-        random.Random(f"{self.plan.run.seed}/{epoch}").shuffle(order)
-        return self.chunks[order[at]]
+        return self.chunks[self._order(epoch)[at]]
+
+    def _order(self, epoch: int) -> list[int]:
+        """The order of an epoch, a function of the seed; only the latest are remembered."""
+        order = self._orders.get(epoch)
+        if order is None:
+            order = list(range(len(self.chunks)))
+            random.Random(f"{self.plan.run.seed}/{epoch}").shuffle(order)
+            self._orders = {number: o for number, o in self._orders.items() if number >= epoch - 1} | {epoch: order}
+        return order
 
     def _collate(self, chunks: Sequence[Chunk]) -> StreamBatch:
         views = []
@@ -140,8 +148,10 @@ def load_chunks(plan: FinetunePlan) -> tuple[list[Chunk], list[Chunk]]:
     if shared:
         log.warning("%d videos are trained and validated on, %s for one", len(shared), min(shared))
     chunks, others = ([chunk for c in group for chunk in cut(c, data.chunks)] for group in (trained, held))
-    log.info("%d chunks of %d conversations, %d held out", len(chunks), len(trained), len(held))
-    return chunks, others
+    most = data.validation_chunks
+    scored = others if len(others) <= most else [others[i * len(others) // most] for i in range(most)]
+    log.info("%d chunks of %d conversations; %d of %d are scored", len(chunks), len(trained), len(scored), len(others))
+    return chunks, scored
 
 
 def hold_out(

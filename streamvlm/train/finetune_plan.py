@@ -22,6 +22,7 @@ class Data:
     train: tuple[Path, ...]  # files of JSON lines
     validation: tuple[Path, ...] = ()  # more of them; without any, the share below of the conversations is held out
     held_out: float = 0.02
+    validation_chunks: int = 200  # that are scored at most
     videos: Path = Path()  # the folder that videos are named from
     fps: float = 2.0  # as it will be watched
     chunk_seconds: float = 16.0  # no more than the window it will be watched with
@@ -36,10 +37,14 @@ class Data:
     def __post_init__(self) -> None:
         if not self.train:
             raise ValueError("[data] needs train = [files of JSON lines]")
-        if not 0 < self.fps <= 60 or not 0 <= self.held_out < 1 or not 0 <= self.most_bad < 1 or self.workers < 1:
+        if not 0 < self.fps <= 60 or not 0 <= self.held_out < 1 or not 0 <= self.most_bad < 1:
             raise ValueError(
-                "need 0 < fps <= 60, held_out and most_bad in [0, 1) and workers >= 1, got "
-                f"{self.fps}, {self.held_out}, {self.most_bad} and {self.workers}"
+                "need 0 < fps <= 60, held_out and most_bad in [0, 1), got "
+                f"{self.fps}, {self.held_out} and {self.most_bad}"
+            )
+        if self.workers < 1 or self.validation_chunks < 1:
+            raise ValueError(
+                f"need workers and validation_chunks >= 1, got {self.workers} and {self.validation_chunks}"
             )
 
     @property

@@ -19,7 +19,8 @@ from streamvlm.train.conversations import EPSILON, Conversation, Manner, Turn
 log = logging.getLogger(__name__)
 
 _SHOWN = 20  # bad lines that are shown one by one
-Note = tuple[float, str]  # seconds, what was said
+Said = tuple[float, str]  # seconds, what was said
+Note = tuple[float, float, str]  # seconds from when on it is known, of the stretch's start, what was noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _commentary(messages: list[Any], spec: ReadSpec) -> Parsed:
 
 
 def _narration(
-    words: Sequence[tuple[float, str]], span: tuple[float, float], query: str, said: list[Note], spec: ReadSpec
+    words: Sequence[tuple[float, str]], span: tuple[float, float], query: str, said: list[Said], spec: ReadSpec
 ) -> list[Turn]:
     """At every tick the words that ended since the last one, or nothing."""
     turns: list[Turn] = []
@@ -199,13 +200,18 @@ def _clips(messages: list[Any], spec: ReadSpec) -> Parsed:
                 moment = float(part["video_end"])
         elif message["role"] == "assistant":
             text = _text(message)
-            question = with_notes(notes, asked) if asked else note_request(since)
+            question = _noted(notes, moment + EPSILON, asked) if asked else note_request(since)
             turns.append(Turn(moment, question, text, "answer" if asked else "note"))
             if not asked:
-                notes.append((moment, text))
+                notes.append((moment, since, text))
     if not name:
         raise ValueError("no message names a video")
     return name, first, turns
+
+
+def _noted(notes: Sequence[Note], at: float, question: str) -> str:
+    """A question with what is known before `at`, as the engine shows it: by when what was noted began."""
+    return with_notes([(start, text) for known, start, text in notes if known < at], question)
 
 
 def _asks(part: Mapping[str, Any]) -> bool:
@@ -219,11 +225,13 @@ def _asks(part: Mapping[str, Any]) -> bool:
 
 def _dialogue(content: Mapping[str, Any], spec: ReadSpec) -> Parsed:
     video = content.get("video") or content["video_path"]
-    thoughts = [(float(t["timestamp"]), str(t["think"]).strip()) for t in content.get("thoughts") or []]
     turns: list[Turn] = []
+    notes: list[Note] = []
     last = float(content.get("video_start") or 0.0)
-    for when, text in thoughts:
+    for thought in content.get("thoughts") or []:
+        when, text = float(thought["timestamp"]), str(thought["think"]).strip()
         turns.append(Turn(when, note_request(last), text, "note"))
+        notes.append((when, last, text))
         last = when
     pending: tuple[float, str] | None = None
     for message in content.get("conversations") or []:
@@ -233,7 +241,7 @@ def _dialogue(content: Mapping[str, Any], spec: ReadSpec) -> Parsed:
         elif pending is None:
             raise ValueError(f"the assistant speaks at {when} s and nobody has asked anything")
         else:
-            turns += _reply(pending, when, text, thoughts, spec)
+            turns += _reply(pending, when, text, notes, spec)
     return str(video), float(content.get("video_start") or 0.0), turns
 
 
@@ -244,7 +252,7 @@ def _reply(asked: tuple[float, str], when: float, text: str, notes: list[Note], 
         raise ValueError(f"the answer at {when} s is older than its question at {since} s")
 
     def turn(at: float, answer: str, manner: Manner) -> Turn:
-        return Turn(at, with_notes([note for note in notes if note[0] < at], question), answer, manner)
+        return Turn(at, _noted(notes, at, question), answer, manner)
 
     if when - since <= EPSILON:
         return [turn(when, text, "answer")]
