@@ -9,41 +9,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from oracle import of_scene
 
-from streamvlm.world.paint import Painter, sprites_at
-from streamvlm.world.questions import NONE, TASKS, Question, ask, questions_for
-from streamvlm.world.scene import CANVAS, COLORS, PLACES, SHAPES, Scene, cell_center
-from streamvlm.world.story import QUIET_BEFORE, Pace, Story
+from streamvlm.world.happenings import HELD_OUT_DEEDS, Looks
+from streamvlm.world.happenings import KINDS as EVENTS
+from streamvlm.world.paint import Painter, camera_offset, sprites_at
+from streamvlm.world.questions import NONE, TASKS, ask, questions_for
+from streamvlm.world.scene import CANVAS, COLORS, HELD_OUT, PLACES, WORDS, cell_center
+from streamvlm.world.story import QUIET_BEFORE, Event, Pace, Story
 from streamvlm.world.video import VideoSpec, frames, render
-
-
-def _named(text: str, words: tuple[str, ...]) -> list[str]:
-    """Which of `words` a question names, plurals included."""
-    tokens = [t.strip("?.,") for t in text.lower().replace("crosses", "cross").split()]
-    return [w for w in words if w in tokens or f"{w}s" in tokens]
-
-
-def _truth(scene: Scene, question: Question) -> str:
-    """The answer worked out from the question's words alone, without the generator's help."""
-    color = next(iter(_named(question.text, tuple(COLORS))), None)
-    shape = next(iter(_named(question.text, SHAPES)), None)
-    found = [t for t in scene.things if color in (None, t.color) and shape in (None, t.shape)]
-    about_sign = "sign" in question.text
-    if question.task == "sign":
-        return str(scene.sign.text) if scene.sign else NONE
-    if question.task == "next":
-        assert scene.sign is not None
-        return {"go": "slow", "slow": "stop", "stop": "wait", "wait": "go"}[scene.sign.text]
-    if question.task == "count":
-        return str(len(found))
-    if question.task == "is-there":
-        return "yes" if (scene.sign is not None if about_sign else bool(found)) else "no"
-    if question.task == "place" and about_sign:
-        return PLACES[scene.sign.cell] if scene.sign else NONE
-    assert len(found) <= 1, f"ambiguous: {question}"
-    if not found:
-        return NONE
-    return {"color": found[0].color, "shape": found[0].shape, "place": PLACES[found[0].cell]}[question.task]
 
 
 def test_same_seed_same_story_other_seed_other_story() -> None:
@@ -77,9 +52,19 @@ def test_events_do_what_their_kind_says() -> None:
         elif event.kind == "move":
             assert event.thing is not None
             assert before[event.thing].cell != after[event.thing].cell
+        elif event.kind == "recolor":
+            assert event.thing is not None
+            assert before[event.thing].color != after[event.thing].color
         elif event.kind == "sign":
             assert event.before.sign != event.after.sign and before == after
-    assert min(seen[kind] for kind in ("enter", "leave", "move", "sign", "cut")) > 0
+        elif event.kind == "light":
+            assert event.before.dim != event.after.dim and before == after
+        elif event.kind in ("blink", "hit", "shake"):
+            assert event.before == event.after and event.stop > event.start
+            assert (event.thing in before) == (event.kind != "shake") and (event.other in before) == (
+                event.kind == "hit"
+            )
+    assert set(seen) == {"start", "cut", *EVENTS} and min(seen.values()) > 0
 
 
 def test_things_never_share_a_place_or_a_look() -> None:
@@ -118,6 +103,114 @@ def test_a_moving_thing_is_drawn_between_its_places() -> None:
     assert story.scene_at((move.start + move.stop) / 2) is None
 
 
+def _shown(kind: str, noise: float | None = None) -> tuple[Story, Event]:
+    """The first event of a kind with a still moment before it, in a story with or without noise."""
+    for seed in range(400):
+        story = Story(seed)
+        if noise is None or story.noise == noise:
+            for event in story.until(60):
+                if event.kind == kind and event.start > 1:
+                    return story, event
+    raise AssertionError(f"no {kind}")
+
+
+def _mean(story: Story, time: float, at: tuple[float, float], size: int = 8) -> NDArray[np.float64]:
+    x, y = (round(v) for v in at)
+    patch = Painter().frame(story, time)[y - size : y + size, x - size : x + size]
+    return np.asarray(patch.mean((0, 1)), np.float64)
+
+
+def test_a_blinking_thing_is_gone_for_a_while() -> None:
+    story, event = _shown("blink", 0.0)
+    sprite = next(s for s in sprites_at(story, event.start - 0.1)[0] if s.thing.id == event.thing)
+    at, tint = (sprite.x, sprite.y), np.array(sprite.thing.tint) * (0.5 if event.before.dim else 1)
+    there = [np.abs(_mean(story, t, at) - tint).max() for t in (event.start - 0.1, event.stop + 0.1)]
+    gone = np.abs(_mean(story, (event.start + event.stop) / 2, at) - tint).max()
+    assert max(there) < 30 and gone > 60
+
+
+def test_a_hit_is_a_way_there_and_back() -> None:
+    story, event = _shown("hit")
+
+    def apart(time: float) -> float:
+        here = {s.thing.id: s for s in sprites_at(story, time)[0]}
+        assert event.thing is not None and event.other is not None
+        a, b = here[event.thing], here[event.other]
+        return float(np.hypot(a.x - b.x, a.y - b.y) - (a.size + b.size) / 2)
+
+    middle = (event.start + event.stop) / 2
+    assert apart(middle) < 3, "they touch"
+    assert apart(event.start - 0.05) > 3 and abs(apart(event.stop + 0.05) - apart(event.start - 0.05)) < 6
+
+
+def test_a_shaking_camera_displaces_everything() -> None:
+    story, event = _shown("shake", 0.0)
+    painter, still = Painter(), event.start - 0.05
+    steps = np.linspace(event.start, event.stop, 8, endpoint=False)
+    moved = [np.abs(painter.frame(story, t).astype(int) - painter.frame(story, still)).mean() for t in steps]
+    rest = np.abs(painter.frame(story, event.stop + 0.05).astype(int) - painter.frame(story, still)).mean()
+    assert min(moved) > 2 * rest and min(moved) > 0.5
+    dx, dy = camera_offset(story, float(steps[3]))
+    back = np.roll(painter.frame(story, float(steps[3])), (-dy, -dx), (0, 1)).astype(int)
+    assert np.abs(back - painter.frame(story, still)).mean() < min(moved), "displaced, and nothing else"
+
+
+def test_dimmed_light_halves_what_is_seen() -> None:
+    story, event = _shown("light", 0.0)
+    painter = Painter()
+    dark, bright = sorted(painter.frame(story, t).mean() for t in (event.start - 0.05, event.start + 0.05))
+    assert dark / bright == pytest.approx(0.5, abs=0.05)
+    darker = event.after if event.after.dim else event.before
+    assert darker.dim and (painter.frame(story, event.start + 0.05).mean() < bright) == event.after.dim
+
+
+def test_noise_is_as_strong_as_the_story_says() -> None:
+    levels = {Story(seed).noise for seed in range(60)}
+    assert 0.0 in levels and max(levels) > 5
+    for seed in range(60):
+        story = Story(seed)
+        cell = next(iter(story.events[0].after.free_cells))
+        x, y = (round(v) for v in cell_center(cell))
+        patch = Painter().frame(story, 0.0)[y - 8 : y + 8, x - 8 : x + 8].astype(float)
+        if story.noise > 5:
+            assert 0.5 * story.noise < patch[..., 1].std() < 2 * story.noise + 3
+            assert not np.array_equal(patch, Painter().frame(story, 0.05)[y - 8 : y + 8, x - 8 : x + 8])
+        assert np.array_equal(patch, Painter().frame(Story(seed), 0.0)[y - 8 : y + 8, x - 8 : x + 8])
+
+
+def _looks_and_deeds(looks: Looks) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]:
+    seen, done = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for seed in range(12):
+        for event in Story(seed, looks=looks).until(300):
+            seen.update((t.color, t.shape) for t in event.after.things)
+            done.update((event.kind, t.shape) for t in event.before.things if t.id == event.thing)
+    return seen, done
+
+
+def test_what_is_held_out_is_never_shown_in_training_and_shown_otherwise() -> None:
+    seen, done = _looks_and_deeds("seen")
+    assert not HELD_OUT & set(seen) and not HELD_OUT_DEEDS & set(done)
+    assert {shape for _, shape in HELD_OUT} <= {shape for _, shape in seen}, "every shape is known, and every colour"
+    assert {color for color, _ in HELD_OUT} <= {color for color, _ in seen}
+    assert {kind for kind, _ in HELD_OUT_DEEDS} <= {kind for kind, _ in done}
+    everything, deeds = _looks_and_deeds("all")
+    assert set(everything) >= HELD_OUT and set(deeds) >= HELD_OUT_DEEDS
+    unseen, _ = _looks_and_deeds("held_out")
+    share = sum(unseen[look] for look in HELD_OUT) / unseen.total()
+    assert share > 0.5 > 0.3 > sum(everything[look] for look in HELD_OUT) / everything.total()
+
+
+def test_words_on_signs_follow_their_order() -> None:
+    pairs = set()
+    for seed in range(40):
+        for event in Story(seed).until(300):
+            old, new = event.before.sign, event.after.sign
+            if event.kind == "sign" and old and new:
+                assert (old.text in WORDS) == (new.text in WORDS)
+                pairs |= {(old.text, new.text)} if old.text in WORDS else set()
+    assert pairs == {("go", "slow"), ("slow", "stop"), ("stop", "wait"), ("wait", "go")}
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_answers_are_true_and_stay_true_around_the_question(seed: int) -> None:
     story = Story(seed)
@@ -127,7 +220,7 @@ def test_answers_are_true_and_stay_true_around_the_question(seed: int) -> None:
         for time in (q.time, q.time - QUIET_BEFORE / 2, np.floor(q.time * 2) / 2):
             scene = story.scene_at(float(time))
             assert scene is not None, "something is happening while the question is asked"
-            assert _truth(scene, q.question) == q.question.answer, (q, scene)
+            assert of_scene(scene, q.question.text) == q.question.answer, (q, scene)
 
 
 def test_answers_are_balanced() -> None:

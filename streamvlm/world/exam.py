@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamvlm.world.choices import lettered
-from streamvlm.world.forward import untouched
+from streamvlm.world.forward import is_latest
 from streamvlm.world.kinds import KINDS, MOMENTS, happened, is_over, make, was
 from streamvlm.world.questions import Question, TimedQuestion
 from streamvlm.world.story import Story
@@ -41,7 +41,7 @@ class Cell:
     @property
     def lead(self) -> float:
         """Seconds of stream before the first such question."""
-        return math.ceil(self.distance * (1 + _SPREAD)) + 2.0
+        return math.ceil(round(self.distance * (1 + _SPREAD), 3)) + 2.0
 
 
 def exam(
@@ -141,10 +141,7 @@ class _Examiner:
         if cell.kind == "episode":
             return self._earlier(cell, view)
         question = make(cell.kind, view)
-        # What could have been told long ago cannot be said to be open, though the last 15 seconds do not tell it.
-        if question and question.task == "clue" and question.answer == "no" and not untouched(view, question.text):
-            return None
-        return question
+        return None if question and question.task == "clue" and not is_latest(view, question) else question
 
     def _earlier(self, cell: Cell, view: View) -> Question | None:
         """About a whole second the cell's distance ago, so that its clock time names it exactly."""

@@ -142,17 +142,27 @@ def _untold(view: View) -> list[tuple[str, tuple[float, float]]]:
     return found
 
 
-def untouched(view: View, text: str) -> bool:
-    """Whether the thing that a `clue` is about has not done what is waited for since it came to look as it does."""
+def is_latest(view: View, question: Question) -> bool:
+    """Whether the answer to a `clue` is true of the latest that its words fit, in the whole story.
+
+    What the last 15 seconds say need not be: a thing may have done long ago what is said to be open, and another that
+    looks like it may have come since.
+    """
     scene = view.story.event_at(view.now).after
-    named = next((look(t) for t in scene.things if f"the {look(t)} " in f"{text.rstrip('?')} "), None)
-    if named is None:
-        return True  # about the sign, which still shows its text
+    text, yes = question.text.rstrip("?"), question.answer == "yes"
+    if scene.sign and text.endswith(f"after {scene.sign.text}"):
+        return not yes
+    named = next((look(t) for t in scene.things if f"the {look(t)} " in f"{text} "), None)
+    return named is None or yes == _touched(view, named, text)
+
+
+def _touched(view: View, named: str, text: str) -> bool:
+    """Whether a thing in sight has done what is waited for since it came to look as it does."""
     waited = {**_WAITED, "recolor": _TURNS}
     deeds = {(f"the {named}", VERBS[kind]) for kind, words in waited.items() if words.format(named) in text}
     for event in reversed(view.story.between(max(0.0, view.now - _LIFE), view.now)):
         if deed(event) in deeds:
-            return False
-        if named not in map(look, event.before.things):
             return True
-    return view.now <= _LIFE
+        if named not in map(look, event.before.things):
+            return False
+    return view.now > _LIFE
