@@ -7,6 +7,7 @@ from importlib import import_module
 from streamvlm.benchmarks.core.benchmark import Benchmark
 
 BENCHMARKS = {
+    "streamworld": ("streamvlm.benchmarks.suites.streamworld", "StreamWorld"),
     "ovobench": ("streamvlm.benchmarks.suites.ovobench", "OvoBench"),
     "streamingbench": ("streamvlm.benchmarks.suites.streamingbench", "StreamingBench"),
     "streameqa": ("streamvlm.benchmarks.suites.streameqa", "StreamEqa"),

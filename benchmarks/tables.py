@@ -51,6 +51,18 @@ ANSWERERS = {
     "constant": "most frequent answer",
 }
 
+WATCHERS = {
+    "sink_window": "StreamVLM (sink + window)",
+    "memory": "the same, with memory on disk",
+    "notes": "with memory and notes",
+    "full": "full attention",
+    "sliding": "plain sliding window",
+    "last_frames": "last 4 frames",
+    "blind": "black picture",
+    "constant": "most frequent answer",
+}
+WORLD_PICTURE = "docs/streamworld.svg"
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown; all columns but the first are right-aligned."""
@@ -142,6 +154,36 @@ def past(report: dict[str, Any]) -> str:
     return text + by_task({WAYS[key]: way for key, way in ways.items()})
 
 
+def streamworld(report: dict[str, Any]) -> str:
+    """Accuracy by kind of question and distance, and by what stays visible."""
+    ways = {WATCHERS[key]: report["ways"][key] for key in WATCHERS if key in report["ways"]}
+    names = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
+    rows = [[name, *(_world_cell(way, name) for way in ways.values())] for name in names]
+    alarms = next((way["extras"] for way in ways.values() if "watch F1" in way["extras"]), None)
+    told = ""
+    if alarms is not None:
+        told = (
+            f" Watches: F1 {alarms['watch F1']:.1f} %, {alarms['false alarms per watch and hour']} false ones an hour."
+        )
+    minutes, window = round(report["seconds"] / 60), report["window_seconds"]
+    text = (
+        f"`{report['model']}` on {report['seeds']} streams of {minutes} minutes, 2 frames/s, window {window:g} s: "
+        "accuracy, number of questions, standard deviation over the streams' seeds. A distance says how far back the "
+        "needed moment lies; without one, it is in the window. Full attention holds "
+        f"{report['full_capacity_tokens']} tokens and fails past them.{told}\n\n"
+    )
+    picture = f"\n![Accuracy by kind of question, all policies]({WORLD_PICTURE})\n"
+    shown = picture if (README.parent / WORLD_PICTURE).exists() else ""
+    return text + table(["kind", *ways], rows) + shown
+
+
+def _world_cell(way: dict[str, Any], name: str) -> str:
+    share = way["cells"]["official"].get(name)
+    if share is None:
+        return ""
+    return f"{share['accuracy']:.1f} % ({share['asked']}) ± {way['extras']['over seeds'][name]['sd']:.1f}"
+
+
 def lag(report: dict[str, Any]) -> str:
     """Lag and throughput by schedule and number of answers, and what is predicted for larger hardware."""
     rows = [
@@ -177,6 +219,7 @@ def _lags(one: dict[str, Any]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "streamworld": streamworld,
     "present": present,
     "past": past,
     "flatness": flatness,

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from streamvlm.benchmarks.core.footage import Footage, VideoFile
 from streamvlm.benchmarks.core.normalise import NO_ANSWER, bare, integer, letter, plain, yes_no
@@ -25,6 +25,20 @@ class Benchmark(ABC):
     average: ClassVar[str] = "micro average: right answers over all questions"
     needs_files: ClassVar[bool] = True  # annotations and videos; False if it makes its own
     official: ClassVar[bool] = True  # whether our score is the official one
+
+    def adjusted(self, **options: Any) -> Self:  # noqa: ANN401
+        """The same with other settings, where it has any.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if options:
+            raise ValueError(f"{self.name} has no setting {', '.join(options)}")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """What `adjusted` has set; {} for most."""
+        return {}
 
     @abstractmethod
     def load(self, annotations: Path) -> list[Sample]:

@@ -125,6 +125,7 @@ def asked_of(samples: Sequence[Sample], source: Path | str) -> list[Sample]:
 
 def score(benchmark: Benchmark, annotations: Path | None, source: Path | str) -> Scores:
     """Score answers or a baseline."""
+    benchmark = as_run(benchmark, source)
     samples = asked_of(load(benchmark, annotations), source)
     return benchmark.score(samples, answers(benchmark, samples, source))
 
@@ -152,6 +153,13 @@ def export(benchmark: Benchmark, annotations: Path, source: Path, out: Path) -> 
     return benchmark.export(annotations, answers(benchmark, load(benchmark, annotations), source), out)
 
 
+def as_run(benchmark: Benchmark, source: Path | str | None) -> Benchmark:
+    """The benchmark with the settings that a run's folder was made with."""
+    if isinstance(source, Path) and source.is_dir():
+        return benchmark.adjusted(**journal.load(source).stamp.get("settings", {}))
+    return benchmark
+
+
 def compare_runs(name: str, annotations: Path | None, runs: tuple[Path, Path], rule: str) -> dict[str, Any]:
     """Every total of two runs with the interval of its difference, as JSON.
 
@@ -160,7 +168,7 @@ def compare_runs(name: str, annotations: Path | None, runs: tuple[Path, Path], r
     """
     if rule not in RULES:
         raise ValueError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
-    benchmark = find(name)
+    benchmark = as_run(find(name), runs[0])
     samples = load(benchmark, annotations)
     first, second = (answers(benchmark, samples, run) for run in runs)
     found = compare(benchmark, samples, first, second, rule=rule)

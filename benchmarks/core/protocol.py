@@ -33,6 +33,7 @@ class Protocol:
     memory: bool = (
         False  # stream: what leaves the window is kept on disk and brought back for the questions it matters to
     )
+    notes: bool = False  # stream: what happens is noted while watching, and the notes are shown to questions
     audio: bool = False  # a transcript of what was said by then goes before the question
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamvlm.benchmarks.core import journal
 from streamvlm.benchmarks.core.benchmark import Benchmark
-from streamvlm.benchmarks.core.commands import BASELINES, answers, asked_of, load
+from streamvlm.benchmarks.core.commands import BASELINES, answers, as_run, asked_of, load
 from streamvlm.benchmarks.core.journal import Run
 from streamvlm.benchmarks.core.protocol import BASELINES as ALL_BASELINES
 from streamvlm.benchmarks.core.records import Sample
@@ -44,6 +44,7 @@ def gather(benchmark: Benchmark, annotations: Path | None, runs: Sequence[Path])
     """
     if not runs:
         raise ValueError("a report needs at least one run's folder")
+    benchmark = as_run(benchmark, runs[0])
     samples = asked_of(load(benchmark, annotations), runs[0])
     columns = [_column(benchmark, samples, path, runs[0]) for path in runs]
     there = {c.run.stamp["protocol"]["name"] for c in columns if c.run}
@@ -62,9 +63,11 @@ def _guesses(benchmark: Benchmark, samples: Sequence[Sample]) -> list[Column]:
 
 def _column(benchmark: Benchmark, samples: Sequence[Sample], path: Path, first: Path) -> Column:
     run, reference = journal.load(path), journal.load(first)
-    for key in ("benchmark", "annotations", "samples"):
-        if run.stamp[key] != reference.stamp[key]:
-            raise ValueError(f"{path} and {first} differ in {key}: {run.stamp[key]!r}, {reference.stamp[key]!r}")
+    for key in ("benchmark", "annotations", "settings", "samples"):
+        if run.stamp.get(key) != reference.stamp.get(key):
+            raise ValueError(
+                f"{path} and {first} differ in {key}: {run.stamp.get(key)!r}, {reference.stamp.get(key)!r}"
+            )
     model = run.stamp["model"]["model"] if run.stamp["model"] else ""
     name = f"{Path(model).name}, {run.stamp['protocol']['name']}" if model else run.stamp["protocol"]["name"]
     return Column(name, benchmark.score(samples, run.results), run)

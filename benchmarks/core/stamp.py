@@ -34,6 +34,7 @@ def stamp(
     return {
         "benchmark": benchmark.name,
         "average": benchmark.average,
+        "settings": benchmark.settings(),
         "protocol": asdict(protocol),
         "annotations": None if annotations is None else {"name": annotations.name, "sha256": file_hash(annotations)},
         "samples": len(samples),

@@ -61,8 +61,9 @@ class StreamPlayer(Player):
         store = None
         if self.protocol.memory:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-bench-"))
+        kept = {"store": store, "notes": self.protocol.notes}
         frames = footage.stream(self.protocol.fps)
-        return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, store=store)
+        return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, **kept)
 
     def _steps(self, sample: Sample) -> list[_Step]:
         live = _Live(sample)

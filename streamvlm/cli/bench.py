@@ -44,11 +44,17 @@ def run(  # noqa: PLR0913 -- a flag each
     data: Data = None,
     videos: Annotated[Path | None, typer.Option(help="The folder of its videos.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; one that was killed goes on there.")] = None,
-    protocol: Annotated[str, typer.Option(help="official, stream, or a baseline.")] = "official",
+    protocol: Annotated[str | None, typer.Option(help="official, stream, or a baseline; by default the first.")] = None,
     context: Annotated[float | None, typer.Option(help="Seconds before a question that a clip shows.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames spread over a clip.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples in all, spread over the tasks.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: this part of n; videos are dealt out in turn.")] = "1/1",
+    seed_base: Annotated[int | None, typer.Option(help="streamworld: its first seed.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="streamworld: how many, a stream each.")] = None,
+    per_cell: Annotated[int | None, typer.Option(help="streamworld: questions per kind, distance and seed.")] = None,
+    longest: Annotated[float | None, typer.Option(help="streamworld: the longest distance, in seconds.")] = None,
+    watches: Annotated[int | None, typer.Option(help="streamworld: conditions to be told of, per seed.")] = None,
+    tail: Annotated[float | None, typer.Option(help="streamworld: seconds after the longest distance.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed samples of an earlier start again.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     **settings: Any,  # noqa: ANN401
@@ -65,6 +71,10 @@ def run(  # noqa: PLR0913 -- a flag each
 
         flags = given(settings)
         changes = {"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL}
+        making = {"seed_base": seed_base, "seeds": seeds, "per_cell": per_cell, "longest": longest, "watches": watches}
+        making["tail"] = tail
+        benchmark = find(name).adjusted(**{k: v for k, v in making.items() if v is not None})
+        protocol = protocol or next(iter(benchmark.protocols()))
         with own_shard(Shard.parse(shard)) as (part, first, device):
             options = RunOptions(
                 protocol=protocol,
@@ -76,9 +86,9 @@ def run(  # noqa: PLR0913 -- a flag each
                 retry=retry,
                 overrides=tuple((k, v) for k, v in changes.items() if v is not None),
             )
-            run_benchmark(find(name), options, resolve({**flags, **device}, os.environ, config))
+            run_benchmark(benchmark, options, resolve({**flags, **device}, os.environ, config))
         if first:
-            typer.echo(last_line(summary(find(name), data, options.out)))
+            typer.echo(last_line(summary(benchmark, data, options.out)))
 
 
 @app.command()

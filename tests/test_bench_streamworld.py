@@ -1,0 +1,125 @@
+"""StreamWorld as a benchmark: what is asked, how alarms count, and a small run of every policy."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_bench_run import run_cli
+
+from streamvlm.benchmarks import harness, streamworld, tables
+from streamvlm.benchmarks.core.records import Result, Turn
+from streamvlm.benchmarks.suites.streamworld import Exams, Rendered, StreamWorld
+from streamvlm.world.exam import ASKED
+from streamvlm.world.story import Story
+
+SMALL = Exams(seeds=2, per_cell=2, longest=0, watches=3, tail=40)
+FLAGS = ["--seeds", "2", "--per-cell", "1", "--longest", "0", "--watches", "2", "--tail", "30"]
+
+
+def test_every_cell_is_asked_as_often_as_it_can_be_at_every_distance() -> None:
+    benchmark = StreamWorld(Exams(seeds=2, per_cell=10, longest=600, watches=0, tail=120))
+    samples = benchmark.load(Path())
+    counts = Counter(s.task for s in samples)
+    assert len(samples) == 2 * 10 * (len(ASKED) + 2) == len({s.id for s in samples})
+    assert {"episode", "episode, 1 min", "episode, 10 min"} <= counts.keys() <= {*ASKED, *counts}
+    assert all(s.truth and s.prompt for s in samples)
+    assert {s.distance for s in samples} == {"window", "1 min", "10 min"}
+    assert all(s.time <= benchmark.exams.seconds for s in samples)
+    assert max(s.time for s in samples if s.task == "color") > 600, "present questions are asked at every age"
+
+
+def test_the_truth_is_right_and_a_constant_is_not() -> None:
+    benchmark = StreamWorld(Exams(seeds=2, per_cell=10, longest=0, watches=4, tail=200))
+    samples = benchmark.load(Path())
+    right = {
+        s.id: Result(s.id, "answered", s.truth.upper() + ".", turns=tuple(Turn("assistant", "", o.since + 1) for o in
+        (benchmark.onsets(s) if s.alert else ())))
+        for s in samples
+    }  # fmt: skip
+    scores = benchmark.score(samples, right)
+    assert {v for v in scores.totals["official"].values()} == {1.0}
+    assert scores.extras["watch F1"] == 100.0 and scores.extras["false alarms per watch and hour"] == 0.0
+    constant = benchmark.score(samples, {s.id: benchmark.constant(s) for s in samples})
+    present = constant.totals["official"]["present"]
+    assert present is not None and 0 < present < 0.5 and constant.totals["official"]["proactive"] == 0.0
+
+
+def test_an_alarm_counts_once_and_in_time_only() -> None:
+    benchmark = StreamWorld(Exams(seeds=1, per_cell=1, longest=0, watches=4, tail=200))
+    samples = benchmark.load(Path())
+    watched = next(s for s in samples if s.alert is not None and len(benchmark.onsets(s)) == 1)
+    (onset,) = benchmark.onsets(watched)
+
+    def marks(*calls: float) -> list[float]:
+        turns = tuple(Turn("assistant", "", call) for call in calls)
+        return [m.right for m in benchmark.marks(watched, Result(watched.id, "answered", turns=turns))]
+
+    assert marks(onset.begins) == marks(onset.since + 2.0) == [1.0]
+    assert marks() == marks(onset.begins - 0.1) == marks(onset.since + 2.1) == [0.0]
+    results = {s.id: benchmark.constant(s) for s in samples}
+    results[watched.id] = Result(
+        watched.id, "answered", turns=(Turn("assistant", "", onset.since), Turn("assistant", "", onset.since + 1))
+    )
+    assert benchmark.score(samples, results).extras["false alarms per watch and hour"] > 0, "told twice"
+
+
+def test_what_is_seen_went_through_h264_and_is_on_time() -> None:
+    story = Story(5)
+    seen = list(Rendered(story, 70.0).stream(2.0))
+    assert [f.pts for f in seen] == [k / 2 for k in range(140)], "over two chunks"
+    drawn = list(Rendered(story, 70.0).pictures([f.pts for f in seen[:30]], 0.0))
+    error = torch.stack([(a.data.int() - b.data.int()).abs().float().mean() for a, b in zip(seen, drawn, strict=False)])
+    assert 0 < error.max() < 8, "nearly the same picture, and not the same"
+
+
+def test_the_last_line_has_an_accuracy_and_a_denominator_for_every_cell(tmp_path: Path) -> None:
+    code, out, err = run_cli("run", "streamworld", *FLAGS, "--seed-base", 3_100_000, "--policy", "last_frames",
+                             "--limit", 20, "--out", tmp_path)  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out.splitlines()[-1])
+    assert found["counts"] == {"samples": 20, "answered": 20, "failed": 0, "missing": 0}
+    assert found["protocol"]["policy"] == "last_frames" and found["extras"]["seeds"] == 2
+    assert all({"accuracy", "asked"} <= cell.keys() for cell in found["cells"]["official"].values())
+    code, again, err = run_cli("score", "streamworld", "--answers", tmp_path)
+    assert code == 0, err
+    assert json.loads(again)["cells"] == found["cells"], "the run's folder says what it was made with"
+    code, _, err = run_cli("run", "streamworld", *FLAGS, "--seed-base", 1, "--limit", 20, "--out", tmp_path)
+    assert code == 2 and "made differently" in err
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("streamworld")
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness, "RESULTS", root)
+        ways = ["--ways", "sink_window", "memory", "notes", "blind", "constant"]
+        streamworld.main([*FLAGS, *ways, "--save", "--threads", "1", "--out", str(root / "runs"),
+                          "--picture", str(root / "streamworld.svg")])  # fmt: skip
+        yield root
+    torch.set_num_threads(threads)
+
+
+def test_the_readme_has_a_row_for_every_cell_and_a_column_for_every_way(measured: Path) -> None:
+    report: dict[str, Any] = json.loads((measured / "streamworld.json").read_text())
+    assert list(report["ways"]) == ["sink_window", "memory", "notes", "blind", "constant"]
+    text = tables.section("streamworld", measured)
+    cells = report["ways"]["sink_window"]["cells"]["official"]
+    assert all(f"\n| {cell} |" in text for cell in cells) and "watch" in cells
+    assert "| the same, with memory on disk | with memory and notes | black picture | most frequent answer |" in text
+    assert "F1" in text and "streamvlm.benchmarks.streamworld" in text
+    drawn = (measured / "streamworld.svg").read_text()
+    assert drawn.startswith("<svg") and "episode" in drawn
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match="seeds and per_cell >= 1"):
+        Exams(seeds=0)
+    with pytest.raises(ValueError, match="longest must be at least 60 s, or 0"):
+        Exams(longest=-1)
