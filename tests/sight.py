@@ -11,13 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from driver import Driver, Recording
 from torch import Tensor
 
+from streamvlm.engine.answer import Answer
+from streamvlm.engine.perceiver import Block
 from streamvlm.engine.step import Outcome, StreamWork, run_step
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.train.packing import STREAM
 
+# Question, the block it is asked after, what is answered.
+SCRIPT = (
+    ("what colour is it?", 2, "red"), ("and then?", 5, "it left"), ("was there a red one?", 5, "yes"),
+    ("now?", 7, "nothing"),
+)  # fmt: skip
+NAMES = [text for text, _, _ in SCRIPT]
 Row = tuple[str, int]
 Sight = dict[Row, tuple[int, int, int]]  # what is seen, and how far before the row it stands: t, h, w
 
@@ -86,3 +96,48 @@ def batch_sight(
             sight[names[other]] = (t, h, w)
         seen[name] = sight
     return seen
+
+
+class Scripted:
+    """A sampler that writes what it is given, whatever the logits."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._rest = iter(tokens)
+
+    def __call__(self, logits: Tensor) -> int:
+        return next(self._rest)
+
+
+class Script(dict[Answer, Recording]):
+    """The driver's recordings, each made to write its answer from the script."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def __setitem__(self, answer: Answer, recording: Recording) -> None:
+        text = next(said for asked, _, said in SCRIPT if asked == answer.question)
+        recording.inner = Scripted(self._model.answer_layout(text).ids.tolist())
+        super().__setitem__(answer, recording)
+
+
+@dataclass
+class Streamed:
+    """A stream that was watched and asked, and what the engine's rows saw."""
+
+    model: VisionLanguageModel
+    blocks: list[Block]
+    witness: Witness
+    logits: dict[str, Tensor]  # by question [written tokens, vocabulary]
+
+
+def stream(model: VisionLanguageModel, blocks: list[Block], **options: Any) -> Streamed:
+    driver, witness = Driver(model), Witness()
+    driver.recordings = Script(model)
+    driver.engine._run_step = witness.step
+    watched = driver.watch(blocks, ended=True, max_answer_tokens=20, **options)
+    answers = [driver.ask(watched, text, blocks[at].last_pts) for text, at, _ in SCRIPT]
+    driver.run()
+    assert [answer.text() for answer in answers] == [said for _, _, said in SCRIPT]
+    logits = {a.question: torch.stack(driver.recordings[a].logits) for a in answers}
+    return Streamed(model, blocks, witness, logits)

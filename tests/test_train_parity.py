@@ -3,87 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from driver import Driver, Recording, random_blocks
+from driver import random_blocks
 from families import FAMILIES, random_model
-from runs import MICRO
-from sight import Row, Sight, Witness, batch_sight
+from sight import NAMES, SCRIPT, Row, Sight, Streamed, batch_sight, stream
 from torch import Tensor
 from torch.testing import assert_close
 
-from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.models.loading import load_model
-from streamvlm.settings import ModelConfig
-from streamvlm.train.architecture import export, new_model
 from streamvlm.train.collate import Collator, StreamBatch, Weights
 from streamvlm.train.conversations import Chunk, Conversation, Turn
-from streamvlm.train.episodes import Asked, Episode, Shot
-from streamvlm.train.packing import PADDING, Packer
+from streamvlm.train.packing import PADDING
 from streamvlm.train.tuner import Tuner
 from streamvlm.train.viewing import View
 from streamvlm.vision import resize
-from streamvlm.world.questions import Question
 
-# Question, the block it is asked after, what is answered.
-SCRIPT = (
-    ("what colour is it?", 2, "red"), ("and then?", 5, "it left"), ("was there a red one?", 5, "yes"),
-    ("now?", 7, "nothing"),
-)  # fmt: skip
-NAMES = [text for text, _, _ in SCRIPT]
 WINDOW = 2.0  # seconds; the streams below are longer
-
-
-class Scripted:
-    """A sampler that writes what it is given, whatever the logits."""
-
-    def __init__(self, tokens: list[int]) -> None:
-        self._rest = iter(tokens)
-
-    def __call__(self, logits: Tensor) -> int:
-        return next(self._rest)
-
-
-class Script(dict[Answer, Recording]):
-    """The driver's recordings, each made to write its answer from the script."""
-
-    def __init__(self, model: VisionLanguageModel) -> None:
-        super().__init__()
-        self._model = model
-
-    def __setitem__(self, answer: Answer, recording: Recording) -> None:
-        text = next(said for asked, _, said in SCRIPT if asked == answer.question)
-        recording.inner = Scripted(self._model.answer_layout(text).ids.tolist())
-        super().__setitem__(answer, recording)
-
-
-@dataclass
-class Streamed:
-    """A stream that was watched and asked, and what the engine's rows saw."""
-
-    model: VisionLanguageModel
-    blocks: list[Block]
-    witness: Witness
-    logits: dict[str, Tensor]  # by question [written tokens, vocabulary]
-
-
-def stream(model: VisionLanguageModel, blocks: list[Block], **options: Any) -> Streamed:
-    driver, witness = Driver(model), Witness()
-    driver.recordings = Script(model)
-    driver.engine._run_step = witness.step
-    watched = driver.watch(blocks, ended=True, max_answer_tokens=20, **options)
-    answers = [driver.ask(watched, text, blocks[at].last_pts) for text, at, _ in SCRIPT]
-    driver.run()
-    assert [answer.text() for answer in answers] == [said for _, _, said in SCRIPT]
-    logits = {a.question: torch.stack(driver.recordings[a].logits) for a in answers}
-    return Streamed(model, blocks, witness, logits)
 
 
 def pixels(model: VisionLanguageModel, patches: int, seed: int = 0) -> Tensor:
@@ -240,16 +182,3 @@ def test_questions_of_a_batch_do_not_change_each_other() -> None:
     changed = answers(model, collate(model, blocks, frames, other))
     for text in NAMES[1:]:
         assert_close(changed[text], whole[text], atol=1e-5, rtol=1e-5)
-
-
-def test_the_embedded_model_is_packed_as_the_engine_will_show_it(tmp_path: Path) -> None:
-    """The same comparison for the curriculum's own packing."""
-    export(new_model(MICRO, 0, tmp_path / "model"), tmp_path / "model")
-    model = load_model(ModelConfig(model=str(tmp_path / "model"), device="cpu"))
-    streamed = stream(model, random_blocks(model, 8, size=(64, 64)))
-    shots = tuple(Shot(0, i, block.tokens.pts) for i, block in enumerate(streamed.blocks))
-    asked = tuple(Asked(at, Question("color", text, said)) for text, at, said in SCRIPT)
-    batch = Packer(model).batch([Episode(False, shots, 0, asked)])
-    seen = batch_sight(batch.mask[0, 0], batch.positions[0], batch.block[0], NAMES, range(10_000))
-    counts = streamed.witness.counts
-    assert {row: sight for row, sight in seen.items() if row[1] < counts[row[0]]} == streamed.witness.seen

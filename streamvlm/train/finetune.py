@@ -14,7 +14,7 @@ import torch
 
 from streamvlm.errors import SourceError, TrainingError
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.models.loading import load_model
+from streamvlm.models.loading import TINY_FOLDER, load_model
 from streamvlm.settings import ModelConfig
 from streamvlm.train.collate import Collator, StreamBatch, Weights
 from streamvlm.train.conversations import Chunk, Conversation, cut
@@ -125,7 +125,7 @@ class Finetune:
 
     def export(self, folder: Path) -> None:
         """A folder that `--model` accepts."""
-        self.prepared.export(folder, self.plan.model)
+        self.prepared.export(folder, str(TINY_FOLDER) if self.plan.model == "tiny" else self.plan.model)
 
 
 def load_chunks(plan: FinetunePlan) -> tuple[list[Chunk], list[Chunk]]:
