@@ -127,3 +127,30 @@ def test_the_cache_of_clips_is_shared_by_steady_and_unsteady_ones(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 1
     assert not torch.equal(steady.frames, moved.frames)
     assert torch.equal(moved.frames, load_clips(replace(spec, unsteady=1.0), tmp_path).frames)
+
+
+def test_frames_are_labelled_with_what_happens_in_them(clips: Clips, packer: Packer) -> None:
+    """Against the event log: the label of every frame two or more into the window, at the frame's last row."""
+    rng = random.Random(0)
+    for _ in range(10):
+        episode = make_episode(clips, 16, 2, rng, Recipe(recall=0.5))
+        batch = packer.batch([episode])
+        assert len(batch.happenings.row) == 14
+        for (_, row), (when, what, color, shape) in zip(
+            batch.happenings.row.tolist(), batch.happenings.label.tolist(), strict=True
+        ):
+            assert batch.block[0, row] == 0 and not batch.visual[0, row]
+            shots = int((batch.visual[0, :row].diff(prepend=torch.tensor([False])) & batch.visual[0, :row]).sum())
+            shot = episode.shots[shots - 1]
+            time = shot.frame / clips.spec.fps
+            begun = [e for e in clips.stories[shot.clip].until(time + 1e-9) if e.kind != "start"]
+            over = [e for e in begun if e.stop <= time]
+            if when == 0:
+                assert not begun or begun[-1].stop <= time - 1
+                assert (what, color, shape) == (0, 0, 0)
+            elif when == 1:
+                assert begun[-1].stop > time
+            else:
+                assert begun[-1] is over[-1] and over[-1].stop > time - 1
+            if when:
+                assert (color > 0) == (begun[-1].thing is not None) == (shape > 0)

@@ -18,14 +18,14 @@ from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import make_episode
 from streamvlm.train.learner import Features, Learner, Score
 from streamvlm.train.loop import MicroBatch
-from streamvlm.train.packing import PADDING, Batch, Packer, Pointers
+from streamvlm.train.packing import PADDING, Batch, Happenings, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
 from streamvlm.train.schedule import warm_cosine
 
 log = logging.getLogger(__name__)
 
 _VALIDATION_WINDOWS = (0, 1, 3, 7, 15, 31)
-Record = TypeVar("Record", Batch, Pointers)
+Record = TypeVar("Record", Batch, Pointers, Happenings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,10 +92,10 @@ class Curriculum:
         batch = to_device(batch, self._device)
         if stage.auxiliary == 0:
             at = (clip * clips.spec.frames + frame).to(self._device)
-            return MicroBatch((batch, self._features(clips)[at], None, 0.0, stage.pointing), weight)
+            return MicroBatch((batch, self._features(clips)[at], None, stage.weights), weight)
         frames = unsteady(clips.frames[clip, frame], step, stage.unsteady).to(self._device)
         labels = clips.labels[clip, frame].to(self._device)
-        return MicroBatch((batch, frames, labels, stage.auxiliary, stage.pointing), weight)
+        return MicroBatch((batch, frames, labels, stage.weights), weight)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
         clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
@@ -145,6 +145,7 @@ def to_device(batch: Record, device: torch.device) -> Record:
     parts = {f.name: getattr(batch, f.name) for f in fields(batch)}
     moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
     moved |= {name: to_device(part, device) for name, part in parts.items() if isinstance(part, Pointers)}
+    moved |= {name: to_device(part, device) for name, part in parts.items() if isinstance(part, Happenings)}
     return replace(batch, **moved)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
+from streamvlm.train.happening import happening
 from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.world import standing
 from streamvlm.world.choices import lettered
@@ -57,6 +58,7 @@ class Episode:
     recalled: int  # how many shots after the sink were brought back: questions see them, the window does not
     asked: tuple[Asked, ...]
     kept: Tensor | None = None  # bool [shots, tokens] what of each shot is there; None: everything
+    happenings: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()  # (shot, what is happening in it), where known
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,14 @@ class _Author:
             if made:
                 asked.append(replace(made, question=self._finish(made.question)))
         kept = self._kept() if self.rng.random() < self.recipe.dropping else None
-        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked), kept)
+        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked), kept, self._happenings())
+
+    def _happenings(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
+        """What happens in each frame of the window before which a second is to be seen."""
+        if self.clips.spec.kind != "slow":
+            return ()
+        told = [(self._index(i), happening(self.story, self.seconds(s))) for i, s in enumerate(self.window)]
+        return tuple(told[2:])
 
     def _kept(self) -> Tensor:
         """What a pruner that has been at work for a while keeps; the window's first frame is whole, as are others."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from streamvlm.models.base import LanguageInput
 from streamvlm.models.qwen3_vl import Qwen3VL
-from streamvlm.train import attention
+from streamvlm.train import attention, happening
 from streamvlm.train.clips import LABEL_SIZES
 from streamvlm.train.packing import PADDING, Batch
+from streamvlm.train.weights import Weights
 from streamvlm.vision import normalise
 
 _POINTER = 64  # width of the space in which questions point at frames
@@ -31,11 +32,11 @@ class Features:
 
 
 class Learner(nn.Module):
-    """The model with two heads that are thrown away afterwards.
+    """The model with three heads that are thrown away afterwards.
 
     One makes each vision token name what it covers: without it a model this small stays near 74 % on scenes it has
-    not seen; with it, over 99 %. The other makes a question point, halfway up the text tower, at the frames that
-    show its answer.
+    not seen; with it, over 99 %. The second makes a question point, halfway up the text tower, at the frames that
+    show its answer; the third makes a frame tell there what is happening in it.
     """
 
     def __init__(self, model: Qwen3VL) -> None:
@@ -46,33 +47,36 @@ class Learner(nn.Module):
         model.language_model.set_attn_implementation(attention.register())
         self.naming = nn.Linear(hidden, sum(LABEL_SIZES))
         self.asks, self.shows = nn.Linear(hidden, _POINTER), nn.Linear(hidden, _POINTER)
+        self.telling = nn.Linear(hidden, sum(happening.SIZES))
         self._halfway: Tensor | None = None
         layers = model.language_model.layers
         layers[(len(layers) - 1) // 2].register_forward_hook(self._note_halfway)
 
     def forward(
-        self, batch: Batch, seen: Tensor | Features, labels: Tensor | None, auxiliary: float, pointing: float = 0.0
+        self, batch: Batch, seen: Tensor | Features, labels: Tensor | None, weights: Weights
     ) -> dict[str, Tensor]:
         """The losses of a batch.
 
         Args:
             seen: uint8 [frames, 3, side, side] in the order of `batch.where`, or what `see` gave for them.
             labels: uint8 [frames, tokens, 5] what each vision token covers; None without naming.
-            auxiliary: weight of the naming loss.
-            pointing: weight of the loss of pointing at the frames that show the answer.
+            weights: of the losses beside that of the answers.
         """
         features = self.see(seen) if isinstance(seen, Tensor) else seen
         logits, targets = self.answer_logits(batch, features)
         # Not the mean, which is nan for a batch without a question.
         answer = nn.functional.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
-        losses = {"loss": answer, "answer": answer}
+        losses, total = {"answer": answer}, answer
         if labels is not None:
             losses["naming"] = self._naming_loss(features.embeds, labels.long())
-            losses["loss"] = losses["loss"] + auxiliary * losses["naming"]
-        if pointing:
+            total = total + weights.naming * losses["naming"]
+        if weights.pointing:
             losses["pointing"] = self._pointing_loss(batch)
-            losses["loss"] = losses["loss"] + pointing * losses["pointing"]
-        return losses
+            total = total + weights.pointing * losses["pointing"]
+        if weights.telling:
+            losses["telling"] = self._telling_loss(batch)
+            total = total + weights.telling * losses["telling"]
+        return losses | {"loss": total}
 
     def _note_halfway(self, _module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
         self._halfway = output if isinstance(output, Tensor) else output[0]
@@ -89,6 +93,16 @@ class Learner(nn.Module):
         right = scores.masked_fill(~batch.pointers.evidence, -torch.inf).logsumexp(1)
         losses: Tensor = scores.masked_fill(~seen, -torch.inf).logsumexp(1) - right
         return losses.mean()
+
+    def _telling_loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of what is happening in the frames."""
+        assert self._halfway is not None
+        episode, row = batch.happenings.row.unbind(1)
+        if not len(row):
+            return torch.zeros((), device=row.device)
+        parts = torch.split(self.telling(self._halfway[episode, row]).float(), list(happening.SIZES), dim=-1)
+        losses = [nn.functional.cross_entropy(part, batch.happenings.label[:, i]) for i, part in enumerate(parts)]
+        return torch.stack(losses).sum()
 
     def see(self, frames: Tensor) -> Features:
         """The vision tower on uint8 [n, 3, side, side]."""

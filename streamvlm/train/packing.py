@@ -42,6 +42,14 @@ class Pointers:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Happenings:
+    """What is happening in some of the frames."""
+
+    row: Tensor  # int64 [f, 2] (episode, row) of the frame's last row
+    label: Tensor  # int64 [f, 4] when, what, and the colour and shape of what did it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Episodes side by side."""
 
@@ -53,6 +61,7 @@ class Batch:
     block: Tensor  # int64 [b, n]
     pointers: Pointers
     kept: Tensor  # bool [frames, tokens] which vision tokens of each frame are there
+    happenings: Happenings
     episodes: tuple[Episode, ...]
 
     @property
@@ -90,6 +99,7 @@ class Packer:
             block=block,
             pointers=_pointers(episodes, block, moment, visual, targets),
             kept=torch.cat([_kept(episode) for episode in episodes]),
+            happenings=_happenings(episodes, block, moment),
             episodes=tuple(episodes),
         )
 
@@ -178,3 +188,14 @@ def _pointers(episodes: Sequence[Episode], block: Tensor, moment: Tensor, visual
                 evidence.append(shown)
     none = torch.zeros(0, block.shape[1], dtype=torch.bool)
     return Pointers(torch.tensor(rows, dtype=torch.int64).view(-1, 2), torch.stack(evidence) if evidence else none)
+
+
+def _happenings(episodes: Sequence[Episode], block: Tensor, moment: Tensor) -> Happenings:
+    rows, labels = [], []
+    for index, episode in enumerate(episodes):
+        for shot, label in episode.happenings:
+            rows.append((index, int(((block[index] == STREAM) & (moment[index] == shot)).nonzero()[-1])))
+            labels.append(label)
+    return Happenings(
+        torch.tensor(rows, dtype=torch.int64).view(-1, 2), torch.tensor(labels, dtype=torch.int64).view(-1, 4)
+    )

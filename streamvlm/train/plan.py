@@ -11,6 +11,7 @@ from streamvlm.train.architecture import Shape
 from streamvlm.train.clips import ClipSpec
 from streamvlm.train.episodes import SCENES, Recipe
 from streamvlm.train.run import Run, read_toml, take_run
+from streamvlm.train.weights import Weights
 from streamvlm.world.kinds import KINDS
 
 RECIPE = "tiny"
@@ -33,6 +34,7 @@ class Stage:
     decay: int = 0  # steps the cosine spans; 0 is the stage's own, more leaves it before its end
     auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
     unsteady: float = 0.0  # share of frames displaced, and of frames darkened, while the vision tower trains
+    telling: float = 0.0  # weight of the loss that makes frames tell what is happening in them
     pointing: float = 0.0  # weight of the loss that makes questions point at the frames that answer them
     kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
     recall: float = 0.0  # share of sequences with frames brought back from earlier
@@ -47,6 +49,11 @@ class Stage:
             raise ValueError(f"unknown kinds of question {sorted(unknown)}; kinds are {[*KINDS, 'note', 'noted']}")
         if not 0 <= self.cuts <= 1:
             raise ValueError(f"cuts is a share in 0..1, got {self.cuts}")
+
+    @property
+    def weights(self) -> Weights:
+        """How much the losses beside that of the answers count."""
+        return Weights(self.auxiliary, self.pointing, self.telling)
 
     @property
     def recipe(self) -> Recipe:
