@@ -12,10 +12,11 @@ READY := $(VENV)/.ready
 PROBE := import signal, urllib.request as u; signal.alarm(8); u.urlopen("$(CPU_INDEX)/torch/", timeout=6).read(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types layering clean
+PORT ?= 7860
+.PHONY: help setup demo chat test test-browser check lint types layering clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv and install everything into it
 
@@ -44,8 +45,18 @@ $(VENV)/torch:
 demo: setup ## watch the shipped sample video and answer ten questions about it
 	$(BIN)/python -m streamvlm.demo
 
+chat: setup ## open the live chat on http://127.0.0.1:7860
+	$(BIN)/streamvlm chat --port $(PORT)
+
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-browser: setup ## run the chat's tests in headless Chromium (installs Debian's if there is none)
+	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		|| { echo "no Chromium was found, and installing it needs apt-get and root" >&2; exit 1; }
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || $(PIP) install --quiet --editable '.[browser]'
+	OMP_NUM_THREADS=1 STREAMVLM_BROWSER=required $(BIN)/python -m pytest -m browser tests/test_chat_browser.py $(PYTEST_ARGS)
 
 check: lint types layering ## ruff, mypy and the layering test
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "streamvlm.config": ("streamvlm.settings",),
     "streamvlm.memory": ("streamvlm.types", "streamvlm.errors", "streamvlm.memory"),
     "streamvlm.retrieval": ("streamvlm.types", "streamvlm.errors", "streamvlm.memory", "streamvlm.retrieval"),
-    "streamvlm.demo": ("public", "streamvlm.demo"),
+    "streamvlm.demo": ("public", "streamvlm.demo", "streamvlm.world"),
     "streamvlm.benchmarks": ("public", "streamvlm.benchmarks", "streamvlm.world", "streamvlm.config"),
     "streamvlm.cli": (
         "public",
@@ -32,6 +32,7 @@ ALLOWED = {
         "streamvlm.world",
         "streamvlm.train",
         "streamvlm.benchmarks",
+        "streamvlm.demo",
     ),
 }
 OUTER = ("streamvlm.cli", "streamvlm.demo", "streamvlm.benchmarks")

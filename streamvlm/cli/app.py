@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from streamvlm.cli import bench, memory, world
+from streamvlm.cli.chat import chat
 from streamvlm.cli.train import train
 from streamvlm.cli.watch import watch
 from streamvlm.version import __version__
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(watch)
+app.command()(chat)
 app.command()(train)
 app.add_typer(world.app, name="world")
 app.add_typer(memory.app, name="memory")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, fields
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -56,17 +56,37 @@ HELP = {
     "seed": "of the sampling",
     "max_new_tokens": "end an answer after this many",
     "min_new_tokens": "do not end an answer before this many",
+    "source": "NAME=URL, a camera that visitors may watch by that name; may be repeated",
+    "allow_urls": "let visitors type addresses of their own",
+    "host": "address to bind; others than this machine need --auth",
+    "port": "port to bind",
+    "auth": "NAME:PASSWORD, ask visitors to log in; may be repeated",
+    "token": "bearer token of programs; none: no API",
+    "folder": "where sessions are kept",
+    "visitors": "sessions awake at the same time",
+    "upload_mb": "largest upload, MiB",
+    "idle_minutes": "put a session away after so long without a page",
+    "retention_days": "delete a session that was not used for so long",
     "stop": "a string that ends an answer; may be repeated",
 }
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that takes `**settings` one flag for every setting; those not given arrive as None."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    unwrapped: Any = command  # typer reads what a command takes from its signature
-    unwrapped.__signature__ = signature.replace(parameters=[*own, *_flags()])
-    return command
+    return with_flags(PANELS)(command)
+
+
+def with_flags(panels: Mapping[str, type]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same for the fields of other records: what a panel of the help is called -> record."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        unwrapped: Any = command  # typer reads what a command takes from its signature
+        unwrapped.__signature__ = signature.replace(parameters=[*own, *_flags(panels)])
+        return command
+
+    return decorate
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +94,8 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and value != []}
 
 
-def _flags() -> Iterator[inspect.Parameter]:
-    for panel, record in PANELS.items():
+def _flags(panels: Mapping[str, type]) -> Iterator[inspect.Parameter]:
+    for panel, record in panels.items():
         types = get_type_hints(record)
         for setting in fields(record):
             yield _flag(setting, types[setting.name], panel)

@@ -1,0 +1,265 @@
+"""Session: one visitor's side of the chat. Every method may be called from any thread."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streamvlm import Agent, Gap, Stream, StreamEnded, StreamEvent, StreamVLMError
+from streamvlm.demo.chat.addresses import without_credentials
+from streamvlm.demo.chat.clock import clock
+from streamvlm.demo.chat.filmstrip import Filmstrip
+from streamvlm.demo.chat.limits import Limits
+from streamvlm.demo.chat.refusals import Refused
+from streamvlm.demo.chat.run import Run
+from streamvlm.demo.chat.saving import Saved, load, save
+from streamvlm.demo.chat.sources import Choice, Sources
+from streamvlm.demo.chat.transcript import Entry, Transcript
+
+REACH = 1.0  # seconds on either side of a moment that is asked about
+NOTICED_GAP = 1.0  # seconds of stream lost that are worth a line
+
+
+class Session:
+    """A transcript and what is being watched for it.
+
+    Args:
+        identity: names its folder; says nothing about the visitor's cookie.
+        folder: holds everything there is of it.
+    """
+
+    def __init__(self, identity: str, folder: Path, agent: Agent, sources: Sources, limits: Limits) -> None:
+        saved = load(folder) or Saved()
+        self.identity = identity
+        self.folder = folder
+        self.transcript = Transcript(saved.entries)
+        self.runs = saved.runs
+        self.run: Run | None = None
+        self.pages = 0  # open at this moment
+        self.used = time.time()
+        self.deleted = False
+        self.upload: Path | None = folder / "upload" if (folder / "upload").is_file() else None
+        self._agent = agent
+        self._sources = sources
+        self._limits = limits
+        self._remembered: Stream | None = None  # the newest run's memory, while nothing is watched
+        self._strips: dict[int, Filmstrip] = {}  # of earlier runs
+        self._changing = threading.RLock()
+        self._saved_version = self.transcript.version
+
+    # What is watched
+
+    @property
+    def watching(self) -> bool:
+        """Whether a source is open, or has ended and can still be asked about."""
+        return self.run is not None
+
+    def start(self, choice: Choice) -> Run:
+        """Watch something else.
+
+        Raises:
+            Refused: it cannot be opened.
+        """
+        feed = self._sources.open(choice, self._agent.watch_config.fps, self._limits)
+        with self._changing:
+            self._end_run()
+            self._forget_past()
+            self.runs += 1
+            folder = self._run_folder(self.runs)
+            try:
+                self.run = Run(self.runs, choice, feed, self._agent, folder, self._limits, self._heard)
+            except StreamVLMError as error:
+                raise Refused(f"{choice.name} cannot be watched: {without_credentials(str(error))}") from None
+        self.transcript.add("notice", f"Watching {choice.name}.", run=self.runs)
+        return self.run
+
+    def stop(self) -> None:
+        """Stop watching; what was seen stays in memory."""
+        with self._changing:
+            if self.run is not None:
+                self._end_run()
+                self.transcript.add("notice", "Stopped watching.", run=self.runs)
+
+    def _end_run(self) -> None:
+        if self.run is not None:
+            self.run.close()
+            self.transcript.follow()
+            self.run = None
+
+    def _heard(self, run: Run, event: StreamEvent) -> None:
+        """Runs on the thread that follows the stream."""
+        if isinstance(event, Gap) and event.seconds >= NOTICED_GAP:
+            text = f"{clock(event.seconds)} of it were not seen."
+            self.transcript.add("notice", text, run=run.number, at=event.pts)
+        elif isinstance(event, StreamEnded) and not run.stream.closed:
+            told = f": {run.trouble}" if run.trouble else ". What was seen can still be asked about"
+            at = event.pts if math.isfinite(event.pts) else None
+            self.transcript.add("notice", f"{run.choice.name} has ended{told}.", run=run.number, at=at)
+
+    # Questions
+
+    def ask(self, text: str, about: float | None = None) -> Entry:
+        """Ask about what is seen now, or about a moment `about` of the past, in seconds of the stream.
+
+        Raises:
+            Refused: nothing to ask, nothing to ask about, or too much is open already.
+        """
+        text = text.strip()
+        if not text:
+            raise Refused("Type a question first.")
+        if len(text) > self._limits.question_chars:
+            raise Refused(f"The question is longer than {self._limits.question_chars} characters.")
+        self.transcript.follow()
+        if len(self.transcript.waiting) >= self._limits.questions:
+            raise Refused(f"{self._limits.questions} questions are open. Stop one, or wait for an answer.")
+        with self._changing:
+            stream = self._stream()
+            about = self._past(stream, about)
+            between = None if about is None else (max(0.0, about - REACH), about + REACH)
+            try:
+                answer = stream.ask(text, between=between)
+            except (ValueError, StreamVLMError) as error:
+                raise Refused(f"This cannot be asked: {error}.") from None
+            entry = self.transcript.add("question", text, run=self.runs, answer=answer)
+            entry.about = about
+        self.used = time.time()
+        return entry
+
+    def _past(self, stream: Stream, about: float | None) -> float | None:
+        """The moment if it has left the window and can be brought back, else None: it is still in view."""
+        if about is None or stream.config.store is None or not math.isfinite(about):
+            return None
+        if self.run is None:
+            return max(0.0, about)
+        now = stream.now or 0.0
+        return max(0.0, about) if about < now - stream.config.window_seconds else None
+
+    def _stream(self) -> Stream:
+        if self.run is not None:
+            return self.run.stream
+        if self._remembered is None:
+            store = self._run_folder(self.runs) / "memory"
+            if not self.runs or not store.is_dir():
+                raise Refused("Choose something to watch first.")
+            try:
+                self._remembered = self._agent.resume(store)
+            except StreamVLMError as error:
+                raise Refused(f"What was seen cannot be remembered: {error.__class__.__name__}.") from error
+        return self._remembered
+
+    def cancel(self, number: int) -> None:
+        """Stop the answer of that entry, if it is still being written."""
+        entry = self.transcript.find(number)
+        answer = entry.answer if entry is not None else None
+        if answer is not None:
+            answer.cancel()
+
+    def cancel_all(self) -> None:
+        """Stop every answer being written."""
+        for entry in self.transcript.waiting:
+            self.cancel(entry.number)
+
+    def again(self, number: int) -> None:
+        """Ask a question again, of now.
+
+        Raises:
+            Refused: as `ask`.
+        """
+        entry = self.transcript.find(number)
+        if entry is not None and entry.kind == "question":
+            self.ask(entry.text, entry.about)
+
+    # Looking back
+
+    def picture(self, run: int, at: float) -> tuple[float, bytes] | None:
+        """The picture kept of that moment of that run, with its own time."""
+        with self._changing:
+            strip = self.run.strip if self.run is not None and run == self.run.number else self._strip(run)
+            return strip.at(at) if strip is not None else None
+
+    def _strip(self, run: int) -> Filmstrip | None:
+        path = self._run_folder(run) / "pictures"
+        if run not in self._strips and path.is_file():
+            self._strips[run] = Filmstrip(path, self._limits.pictures_bytes)
+        return self._strips.get(run)
+
+    def _run_folder(self, run: int) -> Path:
+        return self.folder / "runs" / str(int(run))
+
+    # Keeping
+
+    @property
+    def idle_since(self) -> float:
+        """Seconds since 1970 of the last sign of life; the future while a page is open."""
+        return math.inf if self.pages else self.used
+
+    def touch(self) -> None:
+        """A sign of life."""
+        self.used = time.time()
+
+    def save(self) -> None:
+        """Write down what was said, if anything was."""
+        with self._changing:
+            entries = self.transcript.entries
+            if self.transcript.version != self._saved_version:
+                save(self.folder, Saved([entry.row() for entry in entries], self.runs))
+                self._saved_version = self.transcript.version
+
+    def put_away(self) -> None:
+        """Stop everything and save; the session comes back when it is asked for again."""
+        with self._changing:
+            self._end_run()
+            self._forget_past()
+            for strip in self._strips.values():
+                strip.close()
+            self._strips.clear()
+            self.save()
+
+    def _forget_past(self) -> None:
+        if self._remembered is not None:
+            self._remembered.close()
+            self._remembered = None
+            self.transcript.follow()
+
+    def delete(self) -> None:
+        """Stop everything and delete all of it: transcript, pictures, upload, keys and values."""
+        with self._changing:
+            self.deleted = True
+            self.put_away()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        found = 0
+        for path in self.folder.rglob("*"):
+            try:
+                found += path.stat().st_size if path.is_file() else 0
+            except OSError:  # gone meanwhile
+                continue
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What a page shows besides the transcript."""
+        run = self.run
+        if run is None:
+            return {"run": self.runs, "source": None, "memory": (self._run_folder(self.runs) / "memory").is_dir()}
+        stream = run.stream
+        playhead: Callable[[], float] = lambda: getattr(run.feed, "playhead", 0.0)  # noqa: E731
+        return {
+            "run": run.number,
+            "source": run.choice.name,
+            "kind": run.choice.kind,
+            "now": stream.now,
+            "ended": stream.ended,
+            "fps": stream.config.fps,
+            "window": stream.config.window_seconds,
+            "store": stream.config.store is not None,
+            "duration": run.feed.duration,
+            "playhead": round(playhead(), 2),
+            "open": len(self.transcript.waiting),
+        }

@@ -1,0 +1,308 @@
+"""A visitor's session against the embedded model: watching, asking, keeping, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from chatting import answered, session_in, show, watch_camera
+
+from streamvlm import Agent, WatchConfig
+from streamvlm.demo.chat.commands import carry_out
+from streamvlm.demo.chat.feeds import FileFeed
+from streamvlm.demo.chat.limits import Limits
+from streamvlm.demo.chat.pictures import decoded, jpeg
+from streamvlm.demo.chat.refusals import Full, Refused
+from streamvlm.demo.chat.sessions import Sessions
+from streamvlm.demo.chat.sources import ADDRESS, UPLOAD, WORLD, Sources
+from streamvlm.demo.chat.uploads import inspect, receive
+from streamvlm.world.questions import ask
+from streamvlm.world.story import Story
+from streamvlm.world.video import frames
+
+SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    with Agent.from_pretrained("tiny", watch=WatchConfig(fps=2.0, window_seconds=4.0)) as agent:
+        yield agent
+
+
+@pytest.fixture(scope="module")
+def story() -> tuple[Story, list[tuple[float, bytes]]]:
+    """A story and its pictures as a camera sends them."""
+    told = Story(11)
+    pictures = [(t, jpeg(torch.from_numpy(np.array(p)).permute(2, 0, 1), 640, 95)) for t, p in frames(told, 12.0, 2.0)]
+    return told, pictures
+
+
+Told = tuple[Story, list[tuple[float, bytes]]]
+
+
+def quiet_question(told: Story, until_: float) -> tuple[float, str, str]:
+    """(time, question, true answer) at a quiet moment before `until_`."""
+    rng = random.Random(0)
+    for tenth in range(10, int(until_ * 10), 5):
+        time = tenth / 10
+        scene = told.scene_at(time) if told.is_quiet(time) else None
+        question = ask(scene, "color", rng) if scene is not None else None
+        if question is not None:
+            return time, question.text, question.answer
+    raise AssertionError("the story has no quiet moment")
+
+
+def test_a_camera_is_watched_and_a_question_answered_while_it_plays(agent: Agent, tmp_path: Path, story: Told) -> None:
+    told, pictures = story
+    time, question, answer = quiet_question(told, 12.0)
+    session = session_in(tmp_path / "s", agent)
+    watch_camera(session)
+    show(session, [p for p in pictures if p[0] <= time])
+    entry = session.ask(question)
+    show(session, [p for p in pictures if p[0] > time])
+    assert answered(session, entry) == answer
+    assert entry.as_of is not None and entry.as_of <= time
+    assert entry.evidence
+    shown = session.picture(entry.run, entry.as_of)
+    assert shown is not None and entry.as_of - 1.0 <= shown[0] <= entry.as_of
+    session.put_away()
+
+
+def test_what_was_seen_and_said_is_there_after_a_restart(agent: Agent, tmp_path: Path, story: Told) -> None:
+    told, pictures = story
+    time, question, answer = quiet_question(told, 6.0)
+    session = session_in(tmp_path / "s", agent)
+    watch_camera(session)
+    show(session, pictures)
+    answered(session, session.ask("how many objects are there?"))
+    session.put_away()
+
+    again = session_in(tmp_path / "s", agent)
+    assert [e.text for e in again.transcript.entries] == [e.text for e in session.transcript.entries]
+    assert again.picture(1, time) is not None
+    entry = again.ask(question, about=time)
+    assert answered(again, entry) == answer
+    assert entry.moments
+    again.put_away()
+
+
+def test_several_questions_are_open_and_one_is_stopped(agent: Agent, tmp_path: Path, story: Told) -> None:
+    session = session_in(tmp_path / "s", agent, Limits(questions=2))
+    watch_camera(session)  # nothing has been seen yet, so answers wait
+    first, second = session.ask("how many objects are there?"), session.ask("is there a sign?")
+    with pytest.raises(Refused, match="2 questions are open"):
+        session.ask("one more?")
+    session.cancel(first.number)
+    assert answered(session, first) == ""
+    assert first.status == "cancelled"
+    show(session, story[1][:4])
+    answered(session, second)
+    assert second.status == "complete"
+    session.again(second.number)
+    assert session.transcript.entries[-1].text == second.text
+    session.put_away()
+
+
+def test_deleting_a_session_leaves_nothing(agent: Agent, tmp_path: Path, story: Told) -> None:
+    session = session_in(tmp_path / "s", agent)
+    watch_camera(session)
+    show(session, story[1])
+    session.save()
+    assert session.size() > 0
+    session.delete()
+    assert not (tmp_path / "s").exists()
+
+
+def test_files_of_a_session_are_for_nobody_else(agent: Agent, tmp_path: Path, story: Told) -> None:
+    session = session_in(tmp_path / "s", agent)
+    watch_camera(session)
+    show(session, story[1])
+    session.put_away()
+    files = [path for path in (tmp_path / "s").rglob("*") if path.is_file()]
+    assert {"session.json", "pictures"} <= {path.name for path in files}
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
+def test_an_uploaded_playlist_that_names_a_local_file_is_refused(tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / "secret.mp4")
+    for text in (
+        f"#EXTM3U\n#EXTINF:10,\nfile://{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{tmp_path}/secret.mp4'\n",
+    ):
+        upload = tmp_path / "upload.new"
+        upload.write_text(text)
+        with pytest.raises(Refused, match="playlist"):
+            inspect(upload, Limits())
+        assert not upload.exists()
+
+
+async def _parts(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def test_an_upload_is_cut_off_at_its_limit_whatever_it_said_before(tmp_path: Path) -> None:
+    target = tmp_path / "upload.new"
+    with pytest.raises(Refused, match="larger"):
+        asyncio.run(receive(_parts(bytes(600_000), bytes(600_000)), target, Limits(upload_mb=1)))
+    assert not target.exists()
+    asyncio.run(receive(_parts(b"ab", b"c"), target, Limits(upload_mb=1)))
+    assert target.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(("limits", "why"), [({"upload_seconds": 5.0}, "longer"), ({"pixels": 100}, "pixels")])
+def test_a_video_too_long_or_too_large_is_refused(tmp_path: Path, limits: dict[str, Any], why: str) -> None:
+    upload = Path(shutil.copy(SAMPLE, tmp_path / "upload.new"))
+    with pytest.raises(Refused, match=why):
+        inspect(upload, Limits(**limits))
+    assert not upload.exists()
+
+
+def test_a_picture_with_too_many_pixels_or_of_another_format_is_refused() -> None:
+    picture = jpeg(torch.zeros(3, 40, 60, dtype=torch.uint8), 640)
+    assert decoded(picture, 2400).shape == (3, 40, 60)
+    for data, most in ((picture, 2399), (picture[:100], 2400), (b"GIF89a", 2400), (b"", 2400)):
+        with pytest.raises(Refused):
+            decoded(data, most)
+
+
+def test_a_path_from_the_page_is_never_opened(agent: Agent, tmp_path: Path) -> None:
+    session = session_in(tmp_path / "s", agent)
+    for name in (str(SAMPLE), f"file:{SAMPLE}", "..", ADDRESS):
+        with pytest.raises(Refused, match="no such source"):
+            carry_out(session, {"op": "start", "name": name, "path": str(SAMPLE), "address": str(SAMPLE)})
+    with pytest.raises(Refused, match="Choose a video file"):
+        carry_out(session, {"op": "start", "name": UPLOAD, "path": str(SAMPLE)})
+    assert not session.watching
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "rtsp://localhost/live", "http://169.254.169.254/latest"])
+def test_an_address_of_this_machine_is_refused_where_addresses_are_allowed(
+    agent: Agent, tmp_path: Path, url: str
+) -> None:
+    session = session_in(tmp_path / "s", agent, sources=Sources(allow_urls=True))
+    with pytest.raises(Refused, match="not allowed"):
+        carry_out(session, {"op": "start", "name": ADDRESS, "address": url})
+
+
+def test_a_camera_that_does_not_answer_is_told_without_its_address(agent: Agent, tmp_path: Path) -> None:
+    named = Sources({"Front door": "rtsp://admin:hunter22@127.0.0.1:1/live"})
+    session = session_in(tmp_path / "s", agent, sources=named)
+    with pytest.raises(Refused) as raised:
+        carry_out(session, {"op": "start", "name": "Front door"})
+    assert "refused" in str(raised.value)
+    assert not any(part in str(raised.value) for part in ("hunter22", "admin", "127.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"op": "rm"},
+        {"op": "__class__"},
+        {"op": "ask", "text": 5},
+        {"op": "ask", "text": "  "},
+        {"op": "ask", "text": "x" * 3000},
+        {"op": "ask", "text": "hm?", "about": "now"},
+        {"op": "ask", "text": "what is there?"},
+        {"op": "stop", "entry": "1"},
+        {"op": "start", "name": ["a"]},
+        {"op": "start", "name": WORLD, "seed": float("nan")},
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused(agent: Agent, tmp_path: Path, arguments: dict[str, Any]) -> None:
+    session = session_in(tmp_path / "s", agent)
+    with pytest.raises(Refused):
+        carry_out(session, arguments)
+    assert session.transcript.entries == []
+
+
+def places(agent: Agent, folder: Path, now: list[float], **limits: Any) -> Sessions:
+    return Sessions(agent, Sources(), folder, Limits(**limits), now=lambda: now[0])
+
+
+def test_visitors_share_nothing_and_the_last_one_is_told_that_it_is_full(agent: Agent, tmp_path: Path) -> None:
+    now = [0.0]
+    sessions = places(agent, tmp_path, now, visitors=2)
+    ann, bob = sessions.enter("ann"), sessions.enter("bob")
+    ann.transcript.add("notice", "for Ann alone", run=0)
+    assert bob.transcript.entries == []
+    assert ann.folder != bob.folder
+    assert "ann" not in str(ann.folder.relative_to(tmp_path))
+    with pytest.raises(Full, match="All 2 places"):
+        sessions.of("eve")
+    assert sessions.of("ann") is ann
+    sessions.leave(bob)
+    bob.used, now[0] = 0.0, 120.0
+    assert sessions.of("eve").transcript.entries == []  # Bob was gone long enough to make room
+    sessions.close()
+
+
+def test_an_idle_session_is_put_away_and_comes_back(agent: Agent, tmp_path: Path) -> None:
+    now = [0.0]
+    sessions = places(agent, tmp_path, now, idle_minutes=10)
+    ann = sessions.enter("ann")
+    ann.transcript.add("notice", "hello", run=0)
+    now[0] = 10_000.0
+    sessions.tidy()
+    assert sessions.awake == [ann]  # her page is open
+    sessions.leave(ann)
+    ann.used = 0.0
+    sessions.tidy()
+    assert sessions.awake == []
+    back = sessions.of("ann")
+    assert back is not ann
+    assert [entry.text for entry in back.transcript.entries] == ["hello"]
+    sessions.close()
+
+
+def test_what_was_kept_long_enough_is_deleted(agent: Agent, tmp_path: Path) -> None:
+    import os
+
+    now = [1e9]
+    sessions = places(agent, tmp_path, now, retention_days=1)
+    ann = sessions.of("ann")
+    ann.transcript.add("notice", "hello", run=0)
+    sessions.close()
+    os.utime(ann.folder / "session.json", (1e9, 1e9))
+    now[0] += 0.9 * 86400
+    sessions.tidy()
+    assert ann.folder.exists()
+    now[0] += 0.2 * 86400
+    sessions.tidy()
+    assert not ann.folder.exists()
+
+
+def numbered_video(path: Path, seconds: float, fps: int = 4) -> Path:
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=fps)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for index in range(round(seconds * fps)):
+            picture = np.full((64, 64, 3), index * 4 % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_a_file_waits_for_its_player_skips_with_it_and_does_not_go_back(tmp_path: Path) -> None:
+    feed = FileFeed("file", str(numbered_video(tmp_path / "v.mp4", 12.0)), fps=2.0)
+    assert next(feed).pts == 0.0
+    feed.follow(1.5, False, 1.0)  # paused: what came before is due, more is not
+    assert [next(feed).pts for _ in range(3)] == [0.5, 1.0, 1.5]
+    feed.follow(8.0, False, 1.0)
+    skipped = next(feed)
+    assert skipped.pts == 7.0
+    assert skipped.gap == pytest.approx(5.0)
+    feed.follow(1.0, True, 16.0)  # back to what was seen, and playing fast: the next frame is a new one
+    assert next(feed).pts == 7.5
+    feed.close()
+    assert list(feed) == []
