@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from chatting import answered, session_in, show, watch_camera
 
-from streamvlm import Agent, WatchConfig
+from streamvlm import Agent, WatchConfig, open_source
 from streamvlm.demo.chat.commands import carry_out
 from streamvlm.demo.chat.feeds import FileFeed
 from streamvlm.demo.chat.limits import Limits
@@ -24,9 +24,7 @@ from streamvlm.demo.chat.refusals import Full, Refused
 from streamvlm.demo.chat.sessions import Sessions
 from streamvlm.demo.chat.sources import ADDRESS, UPLOAD, WORLD, Sources
 from streamvlm.demo.chat.uploads import inspect, receive
-from streamvlm.world.questions import ask
-from streamvlm.world.story import Story
-from streamvlm.world.video import frames
+from streamvlm.demo.job import Question, read_questions, same
 
 SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
 
@@ -37,48 +35,38 @@ def agent() -> Iterator[Agent]:
         yield agent
 
 
+Pictures = list[tuple[float, bytes]]
+
+
 @pytest.fixture(scope="module")
-def story() -> tuple[Story, list[tuple[float, bytes]]]:
-    """A story and its pictures as a camera sends them."""
-    told = Story(11)
-    pictures = [(t, jpeg(torch.from_numpy(np.array(p)).permute(2, 0, 1), 640, 95)) for t, p in frames(told, 12.0, 2.0)]
-    return told, pictures
+def pictures() -> Pictures:
+    """The first 16 s of the sample as a camera sends them: (seconds, JPEG)."""
+    with open_source(SAMPLE, fps=2.0) as source:
+        return [(frame.pts, jpeg(frame.data, 640, 95)) for frame in takewhile(lambda f: f.pts < 16.0, source)]
 
 
-Told = tuple[Story, list[tuple[float, bytes]]]
+def sample_question(after: float, before: float) -> Question:
+    """One whose moment lies between these."""
+    return next(q for q in read_questions(SAMPLE.with_suffix(".json")) if after <= q.time < before)
 
 
-def quiet_question(told: Story, until_: float) -> tuple[float, str, str]:
-    """(time, question, true answer) at a quiet moment before `until_`."""
-    rng = random.Random(0)
-    for tenth in range(10, int(until_ * 10), 5):
-        time = tenth / 10
-        scene = told.scene_at(time) if told.is_quiet(time) else None
-        question = ask(scene, "color", rng) if scene is not None else None
-        if question is not None:
-            return time, question.text, question.answer
-    raise AssertionError("the story has no quiet moment")
-
-
-def test_a_camera_is_watched_and_a_question_answered_while_it_plays(agent: Agent, tmp_path: Path, story: Told) -> None:
-    told, pictures = story
-    time, question, answer = quiet_question(told, 12.0)
+def test_a_question_is_answered_while_a_camera_plays(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
+    asked = sample_question(2.0, 12.0)
     session = session_in(tmp_path / "s", agent)
     watch_camera(session)
-    show(session, [p for p in pictures if p[0] <= time])
-    entry = session.ask(question)
-    show(session, [p for p in pictures if p[0] > time])
-    assert answered(session, entry) == answer
-    assert entry.as_of is not None and entry.as_of <= time
+    show(session, [p for p in pictures if p[0] <= asked.time])
+    entry = session.ask(asked.question)
+    show(session, [p for p in pictures if p[0] > asked.time])
+    assert same(answered(session, entry), asked.answer)
+    assert entry.as_of is not None and entry.as_of <= asked.time
     assert entry.evidence
     shown = session.picture(entry.run, entry.as_of)
     assert shown is not None and entry.as_of - 1.0 <= shown[0] <= entry.as_of
     session.put_away()
 
 
-def test_what_was_seen_and_said_is_there_after_a_restart(agent: Agent, tmp_path: Path, story: Told) -> None:
-    told, pictures = story
-    time, question, answer = quiet_question(told, 6.0)
+def test_what_was_seen_and_said_is_there_after_a_restart(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
+    asked = sample_question(2.0, 9.0)
     session = session_in(tmp_path / "s", agent)
     watch_camera(session)
     show(session, pictures)
@@ -87,14 +75,14 @@ def test_what_was_seen_and_said_is_there_after_a_restart(agent: Agent, tmp_path:
 
     again = session_in(tmp_path / "s", agent)
     assert [e.text for e in again.transcript.entries] == [e.text for e in session.transcript.entries]
-    assert again.picture(1, time) is not None
-    entry = again.ask(question, about=time)
-    assert answered(again, entry) == answer
+    assert again.picture(1, asked.time) is not None
+    entry = again.ask(asked.question, about=asked.time)
+    assert same(answered(again, entry), asked.answer)
     assert entry.moments
     again.put_away()
 
 
-def test_several_questions_are_open_and_one_is_stopped(agent: Agent, tmp_path: Path, story: Told) -> None:
+def test_several_questions_are_open_and_one_is_stopped(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
     session = session_in(tmp_path / "s", agent, Limits(questions=2))
     watch_camera(session)  # nothing has been seen yet, so answers wait
     first, second = session.ask("how many objects are there?"), session.ask("is there a sign?")
@@ -103,7 +91,7 @@ def test_several_questions_are_open_and_one_is_stopped(agent: Agent, tmp_path: P
     session.cancel(first.number)
     assert answered(session, first) == ""
     assert first.status == "cancelled"
-    show(session, story[1][:4])
+    show(session, pictures[:4])
     answered(session, second)
     assert second.status == "complete"
     session.again(second.number)
@@ -111,20 +99,20 @@ def test_several_questions_are_open_and_one_is_stopped(agent: Agent, tmp_path: P
     session.put_away()
 
 
-def test_deleting_a_session_leaves_nothing(agent: Agent, tmp_path: Path, story: Told) -> None:
+def test_deleting_a_session_leaves_nothing(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
     session = session_in(tmp_path / "s", agent)
     watch_camera(session)
-    show(session, story[1])
+    show(session, pictures)
     session.save()
     assert session.size() > 0
     session.delete()
     assert not (tmp_path / "s").exists()
 
 
-def test_files_of_a_session_are_for_nobody_else(agent: Agent, tmp_path: Path, story: Told) -> None:
+def test_files_of_a_session_are_for_nobody_else(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
     session = session_in(tmp_path / "s", agent)
     watch_camera(session)
-    show(session, story[1])
+    show(session, pictures)
     session.put_away()
     files = [path for path in (tmp_path / "s").rglob("*") if path.is_file()]
     assert {"session.json", "pictures"} <= {path.name for path in files}
