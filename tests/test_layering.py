@@ -37,7 +37,7 @@ ALLOWED = {
 }
 OUTER = ("streamvlm.cli", "streamvlm.demo", "streamvlm.benchmarks")
 MAY_PRINT = ("streamvlm.demo", "streamvlm.benchmarks")
-TRANSFORMERS = ("streamvlm.models", "streamvlm.train")
+TRANSFORMERS = ("streamvlm.models", "streamvlm.train", "streamvlm.benchmarks.core.whisper")
 TERMINAL = ("rich", "typer")
 # How the classes of a family begin, to know them in `from transformers import ...`.
 FAMILIES = {"Qwen3VL": "qwen3_vl", "Qwen2_5_VL": "qwen2_5_vl", "LlavaOnevision": "llava_onevision"}

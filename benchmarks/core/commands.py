@@ -11,12 +11,13 @@ from typing import Any
 
 from streamvlm import Agent, load_model
 from streamvlm.benchmarks.core import journal, stamp
+from streamvlm.benchmarks.core.audio import Ear, Subtitles, Transcriber
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.compare import compare
 from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
 from streamvlm.benchmarks.core.judge import Judge, Kept
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
-from streamvlm.benchmarks.core.players import Heard, Setting, silence
+from streamvlm.benchmarks.core.players import DEAF, Setting
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.core.runner import Work, run, select
@@ -60,7 +61,7 @@ def choose(benchmark: Benchmark, options: RunOptions) -> Protocol:
     return replace(found[options.protocol], name=name, **changes)
 
 
-def run_benchmark(benchmark: Benchmark, options: RunOptions, config: Config, heard: Heard = silence) -> None:
+def run_benchmark(benchmark: Benchmark, options: RunOptions, config: Config, ear: Ear = DEAF) -> None:
     """Run a shard, or go on with it.
 
     Raises:
@@ -72,11 +73,28 @@ def run_benchmark(benchmark: Benchmark, options: RunOptions, config: Config, hea
     samples = load(benchmark, options.annotations, options.limit)
     with _agent(protocol, config) as agent:
         found = stamp.stamp(benchmark, samples, protocol, config, options.annotations, agent)
+        found["audio"] = ear.name if protocol.audio else None
         kept = Journal(options.out, options.shard, stamp.start(found, options.shard))
         if options.retry:
             kept.forget_failed()
         work = Work(benchmark, samples, options.videos, options.shard)
-        run(work, Setting(protocol, agent, heard, benchmark.constant), kept)
+        run(work, Setting(protocol, agent, ear, benchmark.constant), kept)
+
+
+def listen(videos: Path | None, subtitles: Path | None, whisper: str | None, device: str) -> Ear:
+    """What a run hears with: Whisper where a checkpoint is given, else subtitles, else nothing.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded.
+        ValueError: there are no videos to listen to.
+    """
+    if whisper is not None:
+        from streamvlm.benchmarks.core.whisper import Whisper
+
+        if videos is None:
+            raise ValueError("--whisper needs the folder of the videos (--videos)")
+        return Transcriber(videos, Whisper(whisper, device), f"whisper: {whisper}")
+    return DEAF if subtitles is None else Subtitles(subtitles)
 
 
 def summary(benchmark: Benchmark, annotations: Path | None, out: Path) -> dict[str, Any]:

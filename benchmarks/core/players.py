@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streamvlm import Agent, Answer, Frame, Stream, StreamVLMError
+from streamvlm.benchmarks.core.audio import Ear, Silent
 from streamvlm.benchmarks.core.footage import Footage, nothing, only_until
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
 
 Outcome = tuple[Result, Cost]
-Heard = Callable[[str, float, float], str]  # video, start and stop seconds -> what was said in between
+DEAF = Silent()
 SHORT = 2.0  # seconds that a video may end before its question without a note
-
-
-def silence(video: str, start: float, stop: float) -> str:
-    """No transcript."""
-    return ""
 
 
 def with_transcript(prompt: str, said: str) -> str:
@@ -38,7 +34,7 @@ class Setting:
 
     protocol: Protocol
     agent: Agent | None = None
-    heard: Heard = silence
+    ear: Ear = DEAF
     constant: Callable[[Sample], Result] | None = None
 
 
@@ -61,7 +57,7 @@ class Player(ABC):
 
     def prompt(self, sample: Sample, start: float, stop: float) -> str:
         """What is asked, with what was said in [start, stop] if the protocol wants it."""
-        said = self.setting.heard(sample.video, start, stop) if self.protocol.audio else ""
+        said = self.setting.ear(sample.video, start, stop) if self.protocol.audio else ""
         return with_transcript(sample.prompt, said)
 
 

@@ -47,6 +47,8 @@ def run(  # noqa: PLR0913 -- a flag each
     protocol: Annotated[str | None, typer.Option(help="official, stream, or a baseline; by default the first.")] = None,
     context: Annotated[float | None, typer.Option(help="Seconds before a question that a clip shows.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames spread over a clip.")] = None,
+    subtitles: Annotated[Path | None, typer.Option(help="A folder of .srt or .vtt files, for what is said.")] = None,
+    whisper: Annotated[str | None, typer.Option(help="A Whisper checkpoint that listens to the videos.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples in all, spread over the tasks.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: this part of n; videos are dealt out in turn.")] = "1/1",
     seed_base: Annotated[int | None, typer.Option(help="streamworld: its first seed.")] = None,
@@ -64,7 +66,7 @@ def run(  # noqa: PLR0913 -- a flag each
     Started by `accelerate launch`, every process takes a shard of its own.
     """
     with _told():
-        from streamvlm.benchmarks.core.commands import RunOptions, last_line, run_benchmark, summary
+        from streamvlm.benchmarks.core.commands import RunOptions, last_line, listen, run_benchmark, summary
         from streamvlm.benchmarks.core.journal import Shard
         from streamvlm.benchmarks.core.processes import own_shard
         from streamvlm.benchmarks.registry import find
@@ -86,7 +88,9 @@ def run(  # noqa: PLR0913 -- a flag each
                 retry=retry,
                 overrides=tuple((k, v) for k, v in changes.items() if v is not None),
             )
-            run_benchmark(benchmark, options, resolve({**flags, **device}, os.environ, config))
+            resolved = resolve({**flags, **device}, os.environ, config)
+            ear = listen(videos, subtitles, whisper, resolved.model.device)
+            run_benchmark(benchmark, options, resolved, ear)
         if first:
             typer.echo(last_line(summary(benchmark, data, options.out)))
 
