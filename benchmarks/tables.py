@@ -18,6 +18,7 @@ from streamvlm.benchmarks.harness import HERE, RESULTS, load
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
+PARETO = "docs/tokens.svg"
 SECTION = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 NOT_YET = "Not measured yet.\n"
 # Columns and rows of the tables: the key in the result and its name in the README.
@@ -27,7 +28,7 @@ POLICIES = {
     "sliding_recompute": "window recomputed per frame",
     "last_frames": "last 4 frames recomputed",
 }
-PERF = ("flatness", "lag")  # the modules in benchmarks/perf
+PERF = ("flatness", "lag", "tokens")  # the modules in benchmarks/perf
 SCHEDULES = {
     "ours": "StreamVLM (packed)",
     "blocking": "answer, then watch",
@@ -218,12 +219,35 @@ def _lags(one: dict[str, Any]) -> list[str]:
     return [*("none" if t is None else f"{1e3 * t:.0f} ms" for t in times), f"{one['forced_drops']}"]
 
 
+def tokens(report: dict[str, Any]) -> str:
+    """What each composition keeps and what it costs, on three kinds of stream, and the picture."""
+    kinds = report["streams"]
+    rows = []
+    for spec, found in report["compositions"].items():
+        by_kind = [found["streams"][kind] for kind in kinds if kind in found["streams"]]
+        shares = [f"{100 * one['kept']:.0f} % → {100 * one['accuracy_ratio']:.1f} %" for one in by_kind]
+        shares += ["not run"] * (len(kinds) - len(shares))
+        rows.append([f"`{spec}`", *shares, f"{found['vit_ratio']:.2f}", f"{found['prefill_ratio']:.2f}"])
+    text = (
+        f"`{report['model']}`: vision tokens kept → accuracy against no pruning, on {report['questions']} questions "
+        f"for each kind of stream, over worlds never trained or tuned on. ViT and prefill: time against no pruning in the "
+        f"same run, of the static camera, pruning included. Without pruning it answers "
+        + ", ".join(f"{_share(report['none'][kind]['overall'])} ({kind})" for kind in kinds)
+        + f". Best composition that keeps at most {100 * report['most_kept']:.0f} % on every kind: "
+        + f"`{report['best']}`.\n\n"
+    )
+    picture = f"\n![Accuracy against tokens kept, for every composition]({PARETO})\n"
+    head = ["composition", *(f"{kind}: kept → accuracy" for kind in kinds), "ViT", "prefill"]
+    return text + table(head, rows) + (picture if (README.parent / PARETO).exists() else "")
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "streamworld": streamworld,
     "present": present,
     "past": past,
     "flatness": flatness,
     "lag": lag,
+    "tokens": tokens,
 }
 
 

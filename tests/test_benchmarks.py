@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, present, tables
-from streamvlm.benchmarks.perf import flatness, lag
+from streamvlm.benchmarks.perf import flatness, lag, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
@@ -20,6 +20,7 @@ FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
 LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.3", "--fps", "10", "--predict", "0.5"]
 PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
 
+TOKENS = ["--worlds", "1", "--seconds", "8", "--per-world", "4", "--prune", "dtd", "--prune", "cap(3)"]
 PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
 
 
@@ -36,6 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
         lag.main([*options, *LAG])
         present.main([*options, *PRESENT])
+        patch.setattr(tokens, "RESULTS", root)
+        tokens.main([*options, *TOKENS, "--picture", str(root / "tokens.svg")])
         past.main([*options, *PAST])
         yield root
     torch.set_num_threads(threads)
@@ -138,6 +141,31 @@ def test_present_counts_every_question_once(folder: Path) -> None:
 def test_an_answer_is_right_when_it_says_the_truth_and_nothing_else(said: str, right: bool) -> None:
     asked = TimedQuestion(2.0, Question("color", "what color is the circle?", "red"))
     assert present.Reply(0, 1, asked, said).right == right
+
+
+def test_tokens_compares_every_composition_on_every_kind_of_stream(folder: Path) -> None:
+    report = result(folder, "tokens")
+    assert list(report["compositions"]) == ["dtd", "cap(3)"] and report["streams"] == ["static", "moving", "fading"]
+    for found in report["compositions"].values():
+        assert {"kept", "accuracy_ratio", "vit_ratio", "prefill_ratio"} < set(found)
+        for one in found["streams"].values():
+            assert sum(task["asked"] for task in one["tasks"].values()) == report["questions"]
+            assert one["vit_ratio"] > 0 and one["prefill_ratio"] > 0
+    capped = report["compositions"]["cap(3)"]["streams"]
+    assert all(one["kept"] == pytest.approx(3 / 16, abs=1e-3) for one in capped.values())
+    assert all(none["kept"] == 1 for none in report["none"].values())
+    assert report["compositions"]["dtd"]["streams"]["static"]["kept"] < 0.6
+    before = (folder / "tokens.svg").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "RESULTS", folder)
+        tokens.main(["--redraw", "--picture", str(folder / "tokens.svg")])
+    assert (folder / "tokens.svg").read_bytes() == before
+
+
+def test_a_composition_that_is_none_is_told_before_anything_is_rendered(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tokens.main(["--prune", "dtdd"])
+    assert "unknown pruning method" in capsys.readouterr().err
 
 
 def test_past_asks_every_way_the_same_questions_and_finds_their_frames(folder: Path) -> None:

@@ -27,6 +27,7 @@ def perceived(window: Window, block: Block, rows: int, lag: float | None, step_s
         grid=block.tokens.grid,
         kept=tuple(block.tokens.slot.tolist()),
         saved=block.saved,
+        encode_seconds=block.encode_seconds,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +39,7 @@ class Block:
     gap: float  # seconds the source lost before it
     dropped: tuple[float, ...]  # presentation times of frames pushed out before it
     saved: Savings = NOTHING_SAVED
+    encode_seconds: float = 0.0  # of computing, pruning included
 
 
 class Perceiver:
@@ -143,6 +145,8 @@ class Perceiver:
         """Encode one block; a patch's missing frames are filled by showing the last one again."""
         filled = [*frames, *[frames[-1]] * (self._model.pixels.temporal - len(frames))]
         duration = sum(f.duration for f in frames)
+        clock = time.perf_counter if self._model.device.type == "cuda" else time.thread_time
+        begun = clock()
         pixels, first = torch.stack([f.data for f in filled]), frames[0]
         saved = NOTHING_SAVED
         if self._economy is None:
@@ -156,7 +160,8 @@ class Perceiver:
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
         if self.on_seen is not None and len(tokens):
             self.on_seen(frames, tokens)
-        ok = self.blocks.put(Block(tokens, len(frames), frames[-1].pts, first.captured, first.gap, lost, saved))
+        about = (len(frames), frames[-1].pts, first.captured, first.gap, lost, saved, clock() - begun)
+        ok = self.blocks.put(Block(tokens, *about))
         self._on_block()
         return ok
 
