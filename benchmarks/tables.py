@@ -230,8 +230,8 @@ def tokens(report: dict[str, Any]) -> str:
         rows.append([f"`{spec}`", *shares, f"{found['vit_ratio']:.2f}", f"{found['prefill_ratio']:.2f}"])
     text = (
         f"`{report['model']}`: vision tokens kept → accuracy against no pruning, on {report['questions']} questions "
-        f"for each kind of stream, over worlds never trained or tuned on. ViT and prefill: time against no pruning in the "
-        f"same run, of the static camera, pruning included. Without pruning it answers "
+        "for each kind of stream, over worlds never trained or tuned on. ViT and prefill: time against no pruning in "
+        "the same run, of the static camera, pruning included. Without pruning it answers "
         + ", ".join(f"{_share(report['none'][kind]['overall'])} ({kind})" for kind in kinds)
         + f". Best composition that keeps at most {100 * report['most_kept']:.0f} % on every kind: "
         + f"`{report['best']}`.\n\n"

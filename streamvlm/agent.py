@@ -18,7 +18,7 @@ from streamvlm.models.loading import load_model
 from streamvlm.pruning.economy import Economy
 from streamvlm.pruning.starting import start_economy
 from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig, check_options
-from streamvlm.source import open_source
+from streamvlm.source import SourceOptions, open_source
 from streamvlm.stream import Stream
 from streamvlm.types import Frame
 
@@ -85,7 +85,9 @@ class Agent(Closing):
             raise ValueError(f"policy={config.policy} prefills afresh and has nothing to store; leave store out")
         economy = start_economy(self.model, config)
         if isinstance(source, str | Path):
-            source = open_source(source, fps=config.fps, realtime=config.realtime)
+            source = open_source(
+                source, fps=config.fps, realtime=config.realtime, options=SourceOptions(workers=config.decode_workers)
+            )
         try:
             memory = self._memory(config, resume=False)
             if memory is not None:

@@ -104,6 +104,7 @@ class WatchConfig:
     pinned_seconds: float = 16.0  # evicted stream that answers still being written may keep alive
     rebase_at: int = 8192  # position past which the whole cache is shifted back
     backend: Backend = "auto"
+    decode_workers: int = 1  # threads that decode a local MP4 or Matroska file between its keyframes
     queue_frames: int = 4  # decoded frames that may wait for the model
     full_capacity_tokens: int = 32768  # cache size under policy full, which evicts nothing
     prune: str | tuple[object, ...] | None = None  # what is left out: dtd(tau=0.04)+cap(96), or records of methods
@@ -123,7 +124,7 @@ class WatchConfig:
         _require_least(
             self, 1, "last_frames", "max_readers", "max_questions", "max_question_tokens", "max_answer_tokens"
         )
-        _require_least(self, 1, "rebase_at", "queue_frames", "full_capacity_tokens")
+        _require_least(self, 1, "rebase_at", "queue_frames", "decode_workers", "full_capacity_tokens")
         _require_choice("store_codec", Codec, self.store_codec)
         _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)
         _require_least(self, 0, "store_pictures")

@@ -46,6 +46,7 @@ HELP = {
     "retrieve_blocks": "temporal patches brought back for one question at most",
     "retrieve_method": "how they are found",
     "backend": "how attention is computed",
+    "decode_workers": "threads that decode a local MP4 or Matroska file",
     "queue_frames": "decoded frames that may wait for the model",
     "full_capacity_tokens": "cache size under policy full",
     "temperature": "0 is greedy",

@@ -49,6 +49,8 @@ class JsonReporter:
     def ended(self, stats: StreamStats, error: str | None) -> None:
         """The counters; what gaps took was told when they happened."""
         counters = {name: getattr(stats, name) for name in COUNTERS}
+        if stats.saved.patches:  # something was pruned
+            counters["saved"] = asdict(stats.saved)
         _line({"event": "end", **counters, **({} if error is None else {"error": error})})
 
 
@@ -137,7 +139,9 @@ def said(event: StreamEvent) -> str | None:
 
 def summary(stats: StreamStats) -> str:
     """One line of counters."""
+    saved = stats.saved
+    pruned = f", {100 * saved.kept:.0f} % of {saved.tokens} vision tokens kept" if saved.patches else ""
     return (
         f"{stats.frames} frames, {stats.frames_dropped} dropped; {stats.tokens_seen} tokens seen, "
-        f"{stats.tokens_window} in the window; at most {stats.peak_slots} of {stats.capacity} slots used"
+        f"{stats.tokens_window} in the window; at most {stats.peak_slots} of {stats.capacity} slots used{pruned}"
     )

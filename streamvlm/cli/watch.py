@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -44,6 +45,10 @@ def watch(
             "Rules: count, for-at-least, until, cooldown.",
         ),
     ] = None,
+    show_tokens: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.mp4", help="Write the video the model gets, what pruning leaves out shaded."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     verbose: Annotated[
@@ -60,7 +65,7 @@ def watch(
     _log_to_stderr(verbose)
     try:
         wanted = Wanted(_parsed(ask or []), _conditions(watch_for or []))
-        code = _watch(source, wanted, json, resolve(given(settings), os.environ, config))
+        code = _watch(source, wanted, json, resolve(given(settings), os.environ, config), show_tokens)
     except ValueError as error:
         raise _failure(error, USAGE) from None
     except StreamVLMError as error:
@@ -100,8 +105,9 @@ def _failure(error: Exception, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _watch(source: str, wanted: Wanted, json: bool, config: Config) -> int:
-    from streamvlm import Agent, load_model, open_source, parse_prune
+def _watch(source: str, wanted: Wanted, json: bool, config: Config, show_tokens: Path | None) -> int:
+    from streamvlm import Agent, SourceOptions, load_model, open_source, parse_prune
+    from streamvlm.cli.shading import Tap, shading
 
     if config.watch.prune:  # a wrong composition is told before a model is loaded
         parse_prune(str(config.watch.prune))
@@ -109,13 +115,17 @@ def _watch(source: str, wanted: Wanted, json: bool, config: Config) -> int:
     if terminal:
         typer.echo(f"loading {config.model.model} …", err=True)
     with ExitStack() as stack:
-        opened = None
-        if not _is_address(source):  # a wrong path is told before a model is loaded
-            opened = open_source(source, fps=config.watch.fps, realtime=config.watch.realtime)
+        options = SourceOptions(workers=config.watch.decode_workers)
+        opening = partial(open_source, source, fps=config.watch.fps, realtime=config.watch.realtime, options=options)
+        opened = None if _is_address(source) else opening()  # a wrong path is told before a model is loaded
+        if opened is not None:
             stack.callback(opened.close)
         model = load_model(config.model)
         agent = stack.enter_context(Agent(model, watch=config.watch, sampling=config.sampling))
-        stream = stack.enter_context(agent.watch(source if opened is None else opened))
+        tap = None if show_tokens is None else Tap(opened or opening())
+        stream = stack.enter_context(agent.watch(tap or opened or source))
+        if tap is not None and show_tokens is not None:
+            stack.enter_context(shading(stream, tap, show_tokens))
         code = _on_terminal(source, stream, wanted) if terminal else _on_pipe(stream, wanted, json)
         if stream.error is not None:
             typer.echo(f"error: {stream.error}", err=True)

@@ -13,6 +13,7 @@ from streamvlm.source.images import ImageSource
 from streamvlm.source.live import LiveSource
 from streamvlm.source.options import SourceOptions
 from streamvlm.source.pacing import PacedSource
+from streamvlm.source.parallel import open_parallel
 
 
 def open_source(
@@ -39,6 +40,10 @@ def _open(address: Address, fps: float | None, options: SourceOptions) -> Source
         return DecordSource(address, fps, options)
     if address.medium is Medium.IMAGES:
         return ImageSource(address, fps, options)
+    if options.workers > 1 and address.medium is Medium.FILE:
+        parallel = open_parallel(address, fps, options)
+        if parallel is not None:
+            return parallel
     container = open_container(address, options)
     # A web server hands out recordings as well as broadcasts; only a recording knows its length.
     live = address.medium is Medium.WEBCAM or (

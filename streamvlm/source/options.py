@@ -57,11 +57,15 @@ class SourceOptions:
     backoff: Backoff = field(default_factory=Backoff)
     listen: bool = False  # RTSP only: wait for the camera to connect to us and publish
     clock: Clock = field(default_factory=Clock)
+    workers: int = 1  # threads that decode a local MP4 or Matroska file, each a stretch between keyframes
+    ahead_bytes: int = 512 << 20  # of pictures that those may hold ready
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {self.backend!r}")
         if self.open_timeout <= 0 or self.read_timeout <= 0:
             raise ValueError(f"timeouts must be positive, got {self.open_timeout} and {self.read_timeout}")
+        if self.workers < 1 or self.ahead_bytes < 1:
+            raise ValueError(f"workers and ahead_bytes must be at least 1, got {self.workers} and {self.ahead_bytes}")
         if self.max_broken < 1:
             raise ValueError(f"max_broken must be at least 1, got {self.max_broken}")

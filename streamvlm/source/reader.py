@@ -94,6 +94,19 @@ class VideoReader:
         """Let FFmpeg decode several pictures at once, which is faster but holds each back by a few pictures."""
         self._stream.thread_type = "AUTO" if across_pictures else "SLICE"
 
+    def decode_alone(self) -> None:
+        """Decode on the calling thread only."""
+        self._stream.thread_type = "NONE"
+
+    def seek(self, ticks: int) -> None:
+        """Go on from the keyframe at `ticks` of the track's time base, or the one before it."""
+        self._container.seek(ticks, stream=self._stream, backward=True)
+
+    @property
+    def format(self) -> frozenset[str]:
+        """The names of the container's format."""
+        return frozenset(self._container.format.name.split(","))
+
     def __enter__(self) -> Self:
         return self
 

@@ -24,8 +24,13 @@ class Sampler:
         """Whether the picture shown from `pts` seconds on is to be a frame; call in rising order of time."""
         if self._fps is None:
             return True
-        cell = floor((pts + self._tolerance) * self._fps)
+        cell = self.number(pts)
         if cell < self._due:
             return False
         self._due = cell + 1
         return True
+
+    def number(self, pts: float) -> int:
+        """Of the due time that a picture at `pts` seconds is for."""
+        assert self._fps is not None
+        return floor((pts + self._tolerance) * self._fps)
