@@ -15,8 +15,10 @@ from streamvlm.train.attention import CHUNK, bias, chunked_attention
 from streamvlm.train.augment import SWAY, drifting, sway, unsteady
 from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import Episode, Recipe, make_episode
+from streamvlm.train.learner import Labels, Learner
 from streamvlm.train.packing import Packer
 from streamvlm.train.redundancy import Dropping, keep_mask
+from streamvlm.train.weights import Weights
 
 MICRO = Shape(
     vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=64, heads=2, kv_heads=1,
@@ -154,3 +156,28 @@ def test_frames_are_labelled_with_what_happens_in_them(clips: Clips, packer: Pac
                 assert begun[-1] is over[-1] and over[-1].stop > time - 1
             if when:
                 assert (color > 0) == (begun[-1].thing is not None) == (shape > 0)
+
+
+def test_the_frame_before_is_the_one_the_window_showed_before(clips: Clips, packer: Packer) -> None:
+    episode = make_episode(clips, 10, 2, random.Random(1), Recipe(recall=1.0))
+    before = packer.batch([episode]).before.tolist()
+    window = 1 + episode.recalled
+    assert before[: window + 1] == [-1] * (window + 1), "nothing is known before the sink, the recalled, the first"
+    assert before[window + 1 :] == [shot.frame for shot in episode.shots[window:-1]]
+
+
+def test_every_loss_of_a_stage_is_learnt_from(clips: Clips, packer: Packer) -> None:
+    learner = Learner(packer._model)  # type: ignore[arg-type]
+    batch = packer.batch([make_episode(clips, 10, 6, random.Random(s), Recipe(recall=0.5)) for s in range(2)])
+    clip, frame = batch.where
+    labels = Labels(clips.labels[clip, frame], clips.labels[clip, batch.before.clamp(min=0)])
+    weights = Weights(1.0, 1.0, 1.0, 1.0)
+    losses = learner(batch, clips.frames[clip, frame], labels, weights)
+    assert set(losses) == {"loss", "answer", "naming", "pointing", "telling", "remembering"}
+    parts = [losses[name] for name in losses if name != "loss"]
+    torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
+    losses["loss"].backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    with pytest.raises(ValueError, match="negative"):
+        Weights(naming=-1.0)

@@ -16,7 +16,7 @@ from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.augment import unsteady
 from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.episodes import make_episode
-from streamvlm.train.learner import Features, Learner, Score
+from streamvlm.train.learner import Features, Labels, Learner, Score
 from streamvlm.train.loop import MicroBatch
 from streamvlm.train.packing import PADDING, Batch, Happenings, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
@@ -89,12 +89,13 @@ class Curriculum:
         batch, clips = self._episodes(stage, random.Random(f"{self.plan.run.seed}/{step}/{index}"))
         clip, frame = batch.where
         weight = float((batch.targets != PADDING).sum())
+        now, before = clips.labels[clip, frame], clips.labels[clip, batch.before.clamp(min=0)]
+        labels = Labels(now.to(self._device), before.to(self._device))
         batch = to_device(batch, self._device)
         if stage.auxiliary == 0:
             at = (clip * clips.spec.frames + frame).to(self._device)
-            return MicroBatch((batch, self._features(clips)[at], None, stage.weights), weight)
+            return MicroBatch((batch, self._features(clips)[at], labels, stage.weights), weight)
         frames = unsteady(clips.frames[clip, frame], step, stage.unsteady).to(self._device)
-        labels = clips.labels[clip, frame].to(self._device)
         return MicroBatch((batch, frames, labels, stage.weights), weight)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:

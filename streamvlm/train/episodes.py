@@ -38,6 +38,7 @@ class Shot:
     clip: int
     frame: int
     pts: float  # seconds
+    before: int = -1  # the frame that was shown just before it; -1 where none is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,11 @@ class _Author:
         self.sink, start = self._opening(stride)
         steps = range(window)
         fps = clips.spec.fps
-        self.window = [Shot(self.clip, self.first + i * stride, start + i * stride / fps) for i in steps]
+        firsts = [self.first + i * stride for i in steps]
+        self.window = [
+            Shot(self.clip, frame, start + i * stride / fps, frame - stride if i else -1)
+            for i, frame in enumerate(firsts)
+        ]
         self.recalled = self._brought_back(stride, start) if window and rng.random() < recipe.recall else []
 
     def _opening(self, stride: int) -> tuple[Shot, float]:

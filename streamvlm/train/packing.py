@@ -65,6 +65,11 @@ class Batch:
     episodes: tuple[Episode, ...]
 
     @property
+    def before(self) -> Tensor:
+        """int64 [frames] the frame of the same clip that was shown before each; -1 where none was."""
+        return torch.tensor([shot.before for episode in self.episodes for shot in episode.shots])
+
+    @property
     def where(self) -> tuple[Tensor, Tensor]:
         """(clip, frame) int64 [frames] each, of every vision frame in the order of its rows."""
         shots = [shot for episode in self.episodes for shot in episode.shots]

@@ -12,7 +12,8 @@ class Weights:
     naming: float = 0.0  # vision tokens name what they cover
     pointing: float = 0.0  # questions point at the frames that show the answer
     telling: float = 0.0  # frames tell what is happening in them
+    remembering: float = 0.0  # vision tokens name what covered their place in the frame before
 
     def __post_init__(self) -> None:
-        if min(self.naming, self.pointing, self.telling) < 0:
+        if min(self.naming, self.pointing, self.telling, self.remembering) < 0:
             raise ValueError(f"weights of losses must not be negative, got {self}")
