@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         FramePerceived,
         FramesDropped,
         Gap,
+        LoadChanged,
         Narrated,
         NoteTaken,
         StreamEnded,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
     from streamvlm.stream import Stream
+    from streamvlm.tracing import chrome_trace, read_trace, summarise_trace
     from streamvlm.types import Frame
     from streamvlm.version import __version__
 
@@ -84,6 +86,7 @@ __all__ = [
     "Hardware",
     "Heads",
     "KVBlock",
+    "LoadChanged",
     "ModelConfig",
     "ModelError",
     "Moment",
@@ -115,6 +118,7 @@ __all__ = [
     "WatchConfig",
     "WatchFired",
     "__version__",
+    "chrome_trace",
     "export_blocks",
     "families",
     "format_prune",
@@ -123,7 +127,9 @@ __all__ = [
     "open_source",
     "parse_prune",
     "prune_methods",
+    "read_trace",
     "rebuild_catalogue",
+    "summarise_trace",
 ]
 
 _HOME = {
@@ -137,6 +143,7 @@ _HOME = {
         "FramePerceived",
         "FramesDropped",
         "Gap",
+        "LoadChanged",
         "Narrated",
         "NoteTaken",
         "StreamEnded",
@@ -178,6 +185,7 @@ _HOME = {
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
     "streamvlm.stream": ("Stream",),
+    "streamvlm.tracing": ("chrome_trace", "read_trace", "summarise_trace"),
     "streamvlm.types": ("Frame",),
     "streamvlm.version": ("__version__",),
 }

@@ -99,6 +99,8 @@ class WatchConfig:
     max_answer_tokens: int = 128  # room of one answer in the cache
     background_tokens: int = 512  # room in the cache for watches, narration and notes together
     narrate: bool = False  # say once a second what happened
+    trace: str | None = None  # file that is told when each frame, token and loss happened; None: none
+    write_gaps: bool = True  # tell the model, in the stream's own text, how much of it is missing
     notes: bool = False  # write down what happens, and show a question what was written about it
     notes_tokens: int = 192  # room for that before one question
     pinned_seconds: float = 16.0  # evicted stream that answers still being written may keep alive

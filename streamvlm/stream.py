@@ -7,13 +7,17 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.bidding import LONGEST_LAG, interval
 from streamvlm.engine.checks import check_between, check_moment, check_text
+from streamvlm.engine.easing import Eased, eased
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
 from streamvlm.engine.evidence import Moment
+from streamvlm.engine.ladder import Ladder
 from streamvlm.engine.listeners import Listeners
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.mind import Mind
@@ -21,6 +25,7 @@ from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import StreamState
+from streamvlm.engine.trace import Trace, traced
 from streamvlm.errors import BusyError, StreamClosed
 from streamvlm.pruning.economy import Economy
 from streamvlm.settings import SamplingConfig, WatchConfig, check_options
@@ -63,9 +68,18 @@ class Stream(Thinking):
             engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock, economy=economy
         )
         state.mind = Mind.of(config, sampling)
+        self._trace = None if config.trace is None else Trace(Path(config.trace))
+        if paced:
+            ladder = state.ladder = Ladder(min(interval(state), LONGEST_LAG))
+            source = eased(source, Eased(source, lambda: ladder.rung, perceiver.drop))
+        if self._trace is not None:
+            source = traced(source, self._trace)
+        perceiver.show(source)
         super().__init__(engine, state)
         if memory is not None:
-            perceiver.on_seen = memory.looks.note
+            perceiver.told.append(memory.looks.note)
+        if self._trace is not None:
+            perceiver.told.append(self._trace.encoded)
         try:
             engine.add(self._state)
         except StreamClosed:
@@ -221,11 +235,15 @@ class Stream(Thinking):
         if self._state.memory is not None:
             self._state.memory.close()
         self._state.mind.finish_writing()
+        if self._trace is not None:
+            self._trace.close()
         self._calls.close()
         self._listeners.close()
 
     def _emit(self, event: StreamEvent) -> None:
         self._listeners.tell(event)
+        if self._trace is not None:
+            self._trace.event(event)
         if isinstance(event, StreamEnded):
             with self._ended.changing():
                 pass

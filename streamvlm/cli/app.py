@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamvlm.cli import bench, memory, world
+from streamvlm.cli import bench, memory, trace, world
 from streamvlm.cli.chat import chat
 from streamvlm.cli.train import train
 from streamvlm.cli.watch import watch
@@ -22,6 +22,7 @@ app.command()(watch)
 app.command()(chat)
 app.command()(train)
 app.add_typer(world.app, name="world")
+app.add_typer(trace.app, name="trace")
 app.add_typer(memory.app, name="memory")
 app.add_typer(bench.app, name="bench")
 

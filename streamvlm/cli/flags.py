@@ -34,6 +34,8 @@ HELP = {
     "max_answer_tokens": "room of one answer in the cache",
     "background_tokens": "room in the cache for watches, narration and notes",
     "narrate": "say once a second what happened",
+    "trace": "file to write when each frame, token and loss happened, for streamvlm trace",
+    "write_gaps": "tell the model in the stream how much of it is missing",
     "notes": "write down what happens, and show a question what was written about it",
     "notes_tokens": "room in the cache for notes before one question",
     "pinned_seconds": "evicted stream that answers being written may keep alive",

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from streamvlm import Answer, FramesDropped, Gap, Narrated, NoteTaken, StreamEvent, StreamStats, WatchFired
+from streamvlm import Answer, FramesDropped, Gap, LoadChanged, Narrated, NoteTaken, StreamEvent, StreamStats, WatchFired
 
 # What the end line promises, in this order; the record may hold more.
 COUNTERS = (
@@ -25,14 +25,14 @@ COUNTERS = (
 
 class JsonReporter:
     """One object per line: an `answer` for every question, what the stream says by itself (`watch`, `narration`,
-    `note`) or loses (`gap`, `dropped`) as it happens, last an `end`."""
+    `note`) or loses (`gap`, `dropped`, `load`) as it happens, last an `end`."""
 
     def asked(self, answer: Answer) -> None:
         """Told when it is answered."""
 
     def event(self, event: StreamEvent) -> None:
         """Told at once."""
-        if isinstance(event, Gap | FramesDropped | Narrated):
+        if isinstance(event, Gap | FramesDropped | LoadChanged | Narrated):
             _line({"event": event.type, **asdict(event)})
         elif isinstance(event, NoteTaken):
             note = event.note
@@ -123,6 +123,8 @@ def lost(event: StreamEvent) -> str | None:
         return f"{moment(event.pts)}  the source lost {event.seconds:.1f} s"
     if isinstance(event, FramesDropped):
         return f"{moment(event.pts)}  {event.frames} frames were dropped to keep up"
+    if isinstance(event, LoadChanged):
+        return f"{moment(event.pts)}  keeping up: {event.name}"
     return None
 
 

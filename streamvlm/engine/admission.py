@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from streamvlm.engine.bidding import interval
 from streamvlm.engine.costs import CostModel
+from streamvlm.engine.ladder import Rung
 from streamvlm.engine.stream import StreamState
 
 MOST = 0.9  # of the engine's time that frames alone may take
@@ -22,3 +23,12 @@ def share(stream: StreamState, costs: CostModel) -> float:
 def utilisation(streams: Iterable[StreamState], costs: CostModel) -> float:
     """The part of the engine's time that perceiving all of them takes, were every frame a step of its own."""
     return sum(share(stream, costs) for stream in streams)
+
+
+def reason(stream: StreamState, busy: float) -> str | None:
+    """Why questions to `stream` are turned away while frames take `busy` of the engine's time, if they are."""
+    if busy > MOST:
+        return f"watching takes {busy:.0%} of the time there is"
+    if stream.ladder is not None and stream.ladder.rung >= Rung.NO_QUESTIONS:
+        return "the stream cannot be kept up with, whatever else is given up"
+    return None

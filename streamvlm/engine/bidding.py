@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from streamvlm.engine.losses import report_losses
 from streamvlm.engine.planning import Bid, Grant, Sort
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.recall import readers_with_rows
@@ -47,7 +48,7 @@ def pass_unchanged(stream: StreamState) -> bool:
     if block is None or len(block.tokens) or stream.window is None or not stream.may_perceive():
         return False
     stream.perceiver.blocks.take(1)
-    stream.report_losses(block)
+    report_losses(stream, block)
     stream.saw(block, rows=0, step_seconds=0.0)
     return True
 
@@ -58,7 +59,8 @@ def _frame(stream: StreamState, seen: int) -> Bid[Work]:
     rows = len(block.tokens) + DELIMITERS
     deadline = float("inf")
     if block.captured is not None:
-        deadline = block.captured + min(interval(stream), LONGEST_LAG)
+        shown = block.captured + block.last_pts - block.tokens.pts  # when its last frame was
+        deadline = shown + min(interval(stream), LONGEST_LAG)
     return Bid(Work(stream, None), Sort.FRAME, rows, seen + rows, stream.watching, deadline)
 
 

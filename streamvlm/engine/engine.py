@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 import torch
 
-from streamvlm.engine.admission import MOST, utilisation
+from streamvlm.engine.admission import reason, utilisation
 from streamvlm.engine.asking import fork_due
 from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
 from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_unchanged
@@ -204,7 +204,7 @@ class Engine:
         stream.note_end()
         stream.look()
         busy = utilisation(self._streams, self.planner.costs) if stream.waiting else 0.0
-        stream.refusing = f"watching takes {busy:.0%} of the time there is" if busy > MOST else None
+        stream.refusing = reason(stream, busy)
         fork_due(stream)
         while pass_unchanged(stream):
             stream.note_end()

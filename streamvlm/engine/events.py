@@ -124,6 +124,16 @@ class NoteTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadChanged:
+    """More, or less, is given up to keep up with a live stream."""
+
+    type: ClassVar[str] = "load"
+    pts: float
+    rung: int  # 0: nothing is given up
+    name: str  # what the rung gives up
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The source is exhausted, or failed with `error`. What was seen can still be asked about."""
 
@@ -143,5 +153,6 @@ StreamEvent = (
     | WatchFired
     | Narrated
     | NoteTaken
+    | LoadChanged
     | StreamEnded
 )

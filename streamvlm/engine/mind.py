@@ -161,6 +161,12 @@ class Mind:
             text = f"{answer.question} {answer.so_far}"
             stream.emit(NoteTaken(stream.now, self.taker.notes.add(answer.as_of, answer.as_of, "answer", text)))
 
+    def ease(self, *, notes: bool, stretch: float) -> None:
+        """Do less, or as much as before."""
+        self.stretch = stretch
+        if self.taker is not None:
+            self.taker.paused = not notes
+
     def finish_writing(self) -> None:
         """Wait until all notes are on the disk."""
         if self.taker is not None:

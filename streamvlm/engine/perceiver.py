@@ -64,7 +64,7 @@ class Perceiver:
         self._on_block = on_block
         self._economy = economy
         self._size: tuple[int, int] | None = None  # of the latest frame
-        self.on_seen: Callable[[Sequence[Frame], VisionTokens], None] | None = None  # told of each patch, encoded
+        self.told: list[Callable[[Sequence[Frame], VisionTokens], None]] = []  # of each patch, once it is encoded
         self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
         self._stopping = False
         self._threads = [
@@ -84,6 +84,14 @@ class Perceiver:
         self.blocks.abandon()
         if not isinstance(self._source, Generator):  # only its own thread may close that
             self._close_source()
+
+    def drop(self, pts: float) -> None:
+        """A frame of the source was left out before it came here; told with the next block."""
+        self._frames.drop(pts)
+
+    def show(self, source: Iterable[Frame]) -> None:
+        """Read this instead; before `start`."""
+        self._source = source
 
     def join(self) -> None:
         """Wait until both threads have ended, at most for the time a source may block."""
@@ -158,8 +166,8 @@ class Perceiver:
         self._size = first.size
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
-        if self.on_seen is not None and len(tokens):
-            self.on_seen(frames, tokens)
+        for tell in self.told if len(tokens) else ():
+            tell(frames, tokens)
         about = (len(frames), frames[-1].pts, first.captured, first.gap, lost, saved, clock() - begun)
         ok = self.blocks.put(Block(tokens, *about))
         self._on_block()

@@ -132,6 +132,11 @@ class HandOver(Generic[T]):
         self._signal.wait_for(lambda: len(self._items) < self._size or self._closed)
         return self._append(item)
 
+    def drop(self, mark: float) -> None:
+        """Something that would have been put here was left out, and leaves this mark on `dropped`."""
+        with self._signal.changing():
+            self.dropped.append(mark)
+
     def put_newest(self, item: T) -> bool:
         """Never wait: the oldest item makes room and leaves its mark on `dropped`."""
         return self._append(item)

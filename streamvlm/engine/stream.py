@@ -13,8 +13,17 @@ from torch import Tensor
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.capacity import Budget, StreamSize, open_window, plan_budget
 from streamvlm.engine.counters import count, perceived
-from streamvlm.engine.events import AnswerDone, AnswerPiece, FramesDropped, Gap, StreamEnded, StreamEvent, StreamStats
+from streamvlm.engine.events import (
+    AnswerDone,
+    AnswerPiece,
+    LoadChanged,
+    StreamEnded,
+    StreamEvent,
+    StreamStats,
+)
+from streamvlm.engine.ladder import STRETCH, Ladder, Rung
 from streamvlm.engine.longterm import LongTermMemory
+from streamvlm.engine.losses import gap_text, report_losses, skip
 from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.planning import Account
@@ -46,6 +55,7 @@ class StreamState:
     memory: LongTermMemory | None = None
     clock: Callable[[], float] = time.monotonic
     mind: Mind = field(default_factory=Mind)
+    ladder: Ladder | None = None  # None: a file waits instead
     economy: Economy | None = None  # None: nothing is left out
     saved: Savings = NOTHING_SAVED
     arrived: Block | None = None  # the next block, as of `look`
@@ -68,6 +78,7 @@ class StreamState:
     perceived_last: bool = False  # whether the latest step perceived, for the baseline schedules
     written: int = 0  # tokens since the newest frame, for the same
     block_rows: int = 0  # of the newest block
+    missed: float = 0.0  # seconds not perceived since then
     refusing: str | None = None  # why questions are turned away now
 
     # Questions
@@ -75,7 +86,10 @@ class StreamState:
     def look(self) -> None:
         """See which block comes next, once for all decisions of a step: one that arrives between two of them could
         otherwise be perceived before a question that must not see it was given its snapshot."""
-        self.arrived = self.perceiver.blocks.peek()
+        blocks = self.perceiver.blocks
+        if self.ladder is not None and self.ladder.rung >= Rung.NEWEST_ONLY and len(blocks) > 1:
+            skip(self, blocks.take(len(blocks) - 1)[0])
+        self.arrived = blocks.peek()
 
     @property
     def active(self) -> list[Reader]:
@@ -148,18 +162,19 @@ class StreamState:
         """Take the next block and place it in the window, if there is room; never wait for a reader when paced."""
         block = self.arrived
         assert block is not None
-        segments = [self.model.frame_segment(block.tokens)]
+        segments = [*gap_text(self, block), self.model.frame_segment(block.tokens)]
         window = self.window
         if window is None:
             prefix = self.model.text_segment(self.model.prefix_layout(), Kind.SINK, block.tokens.pts)
-            window = self.window = self._make_window(len(prefix), len(segments[0]))
+            window = self.window = self._make_window(len(prefix), len(segments[-1]))
             if len(prefix):
                 segments.insert(0, prefix)
         if not self._make_room(window, segments):
             return None
         self.perceiver.blocks.take(1)
         self.written, self.block_rows = 0, sum(len(s) for s in segments)
-        self.report_losses(block)
+        report_losses(self, block)
+        self.missed = 0.0
         return Perception(block, window.advance(segments))
 
     def _make_window(self, prefix: int, block: int) -> Window:
@@ -188,15 +203,6 @@ class StreamState:
         promised = self.budget.readers - window.cache.private  # a reader's rows fit whenever its turn comes
         return window.cache.free - promised >= window.slots_needed(segments)
 
-    def report_losses(self, block: Block) -> None:
-        """Tell what was lost before a block."""
-        if block.dropped:
-            self.frames_dropped += len(block.dropped)
-            self.emit(FramesDropped(block.dropped[0], len(block.dropped)))
-        if block.gap > 0:
-            self.gap_seconds += block.gap
-            self.emit(Gap(block.tokens.pts, block.gap))
-
     def commit(self, perception: Perception, step_seconds: float) -> None:
         """The step has written the block: it is part of what the stream has seen."""
         assert self.window is not None
@@ -214,7 +220,16 @@ class StreamState:
         self.take_stats()
         lag = None if block.captured is None else self.clock() - block.captured
         self.emit(perceived(self.window, block, rows, lag, step_seconds))
+        if self.ladder is not None and lag is not None:
+            late = lag - (block.last_pts - block.tokens.pts)  # a patch of two frames cannot be there before its second
+            if self.ladder.see(self.clock(), late, len(block.dropped)):
+                self._step_on(self.ladder.rung)
         self.mind.saw(self, block)
+
+    def _step_on(self, rung: Rung) -> None:
+        logger.info("keeping up: %s", rung)
+        self.mind.ease(notes=rung < Rung.NO_NOTES, stretch=STRETCH if rung >= Rung.RARE_WATCHES else 1.0)
+        self.emit(LoadChanged(self.now, int(rung), str(rung)))
 
     def wrote(self, reader: Reader, logits: Tensor) -> None:
         """A reader's rows are through the model: it chooses its next token from logits [vocabulary]."""

@@ -14,8 +14,10 @@ import torch
 
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.baselines import Schedule
+from streamvlm.engine.bidding import LONGEST_LAG, interval
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import FramePerceived, StreamEvent
+from streamvlm.engine.ladder import Ladder
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import HandOver
@@ -162,6 +164,7 @@ class Simulation:
         stream = StreamState(self._model, config, eyes, lambda event: None, paced=True, clock=self.clock)  # type: ignore[arg-type]
         life = Life(stream, eyes, answers, length)
         stream.emit = life.hear
+        stream.ladder = Ladder(min(interval(stream), LONGEST_LAG))
         self.lives.append(life)
         self.engine.adopt(stream)
         return life
