@@ -12,7 +12,7 @@ from streamvlm.engine.baselines import Schedule
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.sessions import later
 from streamvlm.engine.two_threads import make_engine
-from streamvlm.models.attention import Backend
+from streamvlm.models.backends import measured
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
 from streamvlm.pruning.economy import Economy
@@ -40,7 +40,8 @@ class Agent(Closing):
         self.model = model
         self.watch_config = watch or WatchConfig()
         self.sampling = sampling or SamplingConfig()
-        self._engine = make_engine(model, _backend(self.watch_config), schedule)
+        wanted = self.watch_config.backend
+        self._engine = make_engine(model, measured(model) if wanted == "auto" else wanted, schedule)
         self._engine.start()
         self._streams: list[Stream] = []
 
@@ -134,7 +135,3 @@ class Agent(Closing):
         for stream in list(self._streams):
             stream.close()
         self._engine.stop()
-
-
-def _backend(config: WatchConfig) -> Backend:
-    return "sdpa" if config.backend == "auto" else config.backend

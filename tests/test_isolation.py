@@ -10,14 +10,18 @@ from driver import Driver, content, perceived, random_blocks, window_of
 from families import FAMILIES, random_model
 from torch.testing import assert_close
 
+from streamvlm import NoteTaken
 from streamvlm.engine.alarm import Alarm, Rule
 from streamvlm.engine.baselines import Schedule
 from streamvlm.engine.narration import Narration
+from streamvlm.engine.notetaker import NoteTaker
 from streamvlm.engine.perceiver import Block
+from streamvlm.engine.segments import Boundaries
 from streamvlm.engine.signal import HandOver
 from streamvlm.engine.triggers.probe import Probe
 from streamvlm.engine.watches import Sentry, Watch
 from streamvlm.errors import ModelError
+from streamvlm.memory.notes import Notes
 from streamvlm.memory.slots import FREE
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
@@ -52,7 +56,7 @@ def test_perception_does_not_depend_on_who_asks(family: str, backend: Backend) -
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_perception_does_not_depend_on_what_is_thought(family: str) -> None:
-    """Watches, narration, answers and their cancellation, in two streams: what either perceives is what it would
+    """Watches, narration, notes, answers and their cancellation, in two streams: what either perceives is what it would
     perceive alone, and so is what an answer says."""
     model = random_model(family)
     shows = [random_blocks(model, 14, seed=seed) for seed in (0, 1)]
@@ -62,6 +66,7 @@ def test_perception_does_not_depend_on_what_is_thought(family: str) -> None:
         streams = [driver.watch(show, **SMALL) for show in shows]
         if thinking:
             streams[0].mind.narration = Narration(0.5)
+            streams[1].mind.taker = NoteTaker(Notes(), Boundaries(least=1.0, most=2.0), ["how many?"])
             for i in range(3):
                 watch = Watch(f"condition {i}", Probe(), Rule(), "why?" if i else None)
                 streams[i % 2].mind.add(Sentry(watch, Alarm(watch.rule), driver.events.append))
@@ -72,7 +77,8 @@ def test_perception_does_not_depend_on_what_is_thought(family: str) -> None:
         for other in doomed[::2]:
             other.cancel()
         driver.run()
-        assert all(w.looks for s in streams for w in (y.watch for y in s.mind.sentries))
+        assert all(y.watch.looks for s in streams for y in s.mind.sentries)
+        assert not thinking or any(isinstance(e, NoteTaken) for e in driver.events)
         return [perceived(stream) for stream in streams], answer.so_far
 
     (alone, said), (beside, also) = watch(False), watch(True)

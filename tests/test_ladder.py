@@ -11,7 +11,7 @@ from driver import Driver, random_blocks, window_of
 from families import random_model
 from test_policies import SLOW
 
-from streamvlm import FramesDropped, LoadChanged
+from streamvlm import FramesDropped, LoadChanged, StreamEvent
 from streamvlm.engine.easing import Eased, eased
 from streamvlm.engine.ladder import CLIMB, DESCEND, Ladder, Rung
 from streamvlm.engine.perceiver import Block
@@ -121,8 +121,12 @@ def test_under_lasting_overload_everything_is_given_up_and_told_and_what_is_seen
     run = Simulation(random_model("llava_onevision"), SLOW)
     life = run.add(fps=16.0, tokens=40, answers=1, length=24)
     told: list[Any] = []
-    heard = life.hear
-    life.stream.emit = lambda event: (told.append(event), heard(event))[1]
+
+    def hear(event: StreamEvent) -> None:
+        told.append(event)
+        life.hear(event)
+
+    life.stream.emit = hear
     run.until(12.0)
     assert [e.rung for e in told if isinstance(e, LoadChanged)] == list(range(1, len(Rung)))
     assert max(life.lags[-10:]) < 3 * 0.25, "only the newest frame is still worth its time"

@@ -90,4 +90,5 @@ def _turns(stream: StreamState, grants: Sequence[Grant[Work]]) -> Iterator[Turn]
             continue
         assert stream.window is not None
         segment, rows = reader.next_rows(stream.window, grant.rows)
+        stream.rows_thought += len(segment) if reader.on_done is not None else 0
         yield Turn(reader, segment, rows, reader.samples)

@@ -49,5 +49,6 @@ def count(stream: StreamState) -> StreamStats:
         peak_slots=window.cache.peak_used,
         capacity=window.cache.shape.capacity,
         rebases=window.rebases,
+        rows_thought=stream.rows_thought,
         saved=replace(stream.saved, compressed=compressed),
     )

@@ -27,6 +27,7 @@ from streamvlm.engine.step import Outcome, StreamWork, last_rows, run_step
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
+from streamvlm.models.backends import BackendTable, fixed
 from streamvlm.models.base import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Engine:
     """Runs every stream of one model.
 
     Args:
+        backend: how attention is computed, or a table by which that is chosen for every step.
         schedule: what may go into a step together; all but `packed` exist to be measured against.
         clock: seconds that never go back, and `run` what computes a step; simulations have their own.
         on_step: called on the engine thread after every committed step; tests check the caches there.
@@ -48,7 +50,7 @@ class Engine:
         self,
         model: VisionLanguageModel,
         *,
-        backend: Backend = "sdpa",
+        backend: Backend | BackendTable = "sdpa",
         schedule: Schedule = "packed",
         clock: Callable[[], float] = time.monotonic,
         run: Callable[[list[StreamWork], VisionLanguageModel, Backend], Outcome] = run_step,
@@ -57,7 +59,7 @@ class Engine:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule={schedule!r} is not one of {', '.join(SCHEDULES)}")
         self.model = model
-        self.backend = backend
+        self.backends = backend if isinstance(backend, BackendTable) else fixed(backend)
         self.schedule = schedule
         self.clock = clock
         self.planner: Planner[Work] = Planner(CostModel())
@@ -181,7 +183,8 @@ class Engine:
     def carry(self, works: list[StreamWork], begun: float) -> bool:
         """Run and commit a step that was planned at `begun`."""
         try:
-            outcome = self._run_step(works, self.model, self.backend)
+            backend = self.backends.choose(sum(w.rows for w in works), max(map(_extent, works)))
+            outcome = self._run_step(works, self.model, backend)
         except RuntimeError as error:  # out of memory, a device that is gone
             logger.exception("the step failed")
             for work in works:
@@ -245,7 +248,7 @@ class Engine:
 
     def _learn(self, works: list[StreamWork], seconds: float) -> None:
         rows = [work.rows for work in works]
-        seen = [w.stream.window.cache.extent if w.stream.window is not None else 0 for w in works]
+        seen = [_extent(work) for work in works]
         self.planner.costs.learn(sum(rows), sum(n * s for n, s in zip(rows, seen, strict=True)), seconds)
 
     def _drop(self, stream: StreamState, error: Exception) -> None:
@@ -253,3 +256,8 @@ class Engine:
         if stream in self._streams:
             self._streams.remove(stream)
         stream.close(error)
+
+
+def _extent(work: StreamWork) -> int:
+    """Slots that a stream's rows attend to."""
+    return 0 if work.stream.window is None else work.stream.window.cache.extent

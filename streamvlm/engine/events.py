@@ -24,6 +24,7 @@ class StreamStats:
     peak_slots: int = 0
     capacity: int = 0
     rebases: int = 0  # times positions were shifted back, to keep angles small
+    rows_thought: int = 0  # of the language model, for watches, narration and notes
     saved: Savings = NOTHING_SAVED  # by pruning; tokens it left out were never prefilled and are not in `tokens_seen`
 
 

@@ -78,6 +78,7 @@ class StreamState:
     perceived_last: bool = False  # whether the latest step perceived, for the baseline schedules
     written: int = 0  # tokens since the newest frame, for the same
     block_rows: int = 0  # of the newest block
+    rows_thought: int = 0  # of the readers in `background`
     missed: float = 0.0  # seconds not perceived since then
     refusing: str | None = None  # why questions are turned away now
 

@@ -19,6 +19,7 @@ from streamvlm.engine.planning import Bid
 from streamvlm.engine.step import Outcome, StreamWork
 from streamvlm.engine.stream import StreamState
 from streamvlm.models.attention import Backend
+from streamvlm.models.backends import BackendTable
 from streamvlm.models.base import VisionLanguageModel
 
 LOOK_AGAIN = 0.001  # seconds; both threads wait for the same wake-up, so either may miss one
@@ -27,7 +28,7 @@ LOOK_AGAIN = 0.001  # seconds; both threads wait for the same wake-up, so either
 class TwoThreadEngine(Engine):
     """The engine's own thread perceives; another one writes."""
 
-    def __init__(self, model: VisionLanguageModel, *, backend: Backend = "sdpa") -> None:
+    def __init__(self, model: VisionLanguageModel, *, backend: Backend | BackendTable = "sdpa") -> None:
         super().__init__(model, backend=backend)
         self.turn = threading.Lock()
         self._mine: Callable[[Bid[Work]], bool] = lambda bid: True
@@ -70,7 +71,7 @@ class TwoThreadEngine(Engine):
         return [bid for bid in super()._offers(stream) if self._mine(bid)]
 
 
-def make_engine(model: VisionLanguageModel, backend: Backend, schedule: Schedule) -> Engine:
+def make_engine(model: VisionLanguageModel, backend: Backend | BackendTable, schedule: Schedule) -> Engine:
     """The engine for a schedule."""
     if schedule == "two_threads":
         return TwoThreadEngine(model, backend=backend)
