@@ -37,6 +37,11 @@ SCHEDULES = {
     "two_threads": "two threads",
 }
 LAGS = ("median lag", "p99 lag", "longest lag", "median first token", "frames dropped")
+TRIGGERS = {
+    "probe": "yes or no, asked at every change",
+    "commentary": "narration that names it",
+    "drop_ratio": "a large change of the picture",
+}
 WAYS = {
     "live": "live, at its moment",
     "while_watching": "from disk, at the end",
@@ -241,6 +246,32 @@ def tokens(report: dict[str, Any]) -> str:
     return text + table(head, rows) + (picture if (README.parent / PARETO).exists() else "")
 
 
+def watches(report: dict[str, Any]) -> str:
+    """Recall, false alarms, delay and cost by trigger, and what narration says."""
+    rows = [
+        [
+            TRIGGERS[key],
+            _percent(one["recall"]),
+            "none" if one["false_alarms_per_10_min"] is None else f"{one['false_alarms_per_10_min']:.1f}",
+            "none" if one["median_delay_s"] is None else f"{one['median_delay_s']:.1f} s",
+            f"{one['rows_per_min']:.0f}",
+        ]
+        for key, one in report["triggers"].items()
+    ]
+    onsets, narration = next(iter(report["triggers"].values()))["onsets"], report["narration"]
+    text = (
+        f"`{report['model']}`: {onsets} onsets in {report['worlds']} unseen worlds of {report['seconds']:g} s at "
+        f"{report['fps']:g} frames/s. Narration, asked every second, tells of {_percent(narration['recall'])} of "
+        f"{narration['events']} events; {_percent(narration['precision'])} of what it says is so.\n\n"
+    )
+    head = ["trigger", "told in time", "false alarms a watch in 10 min", "median delay", "rows a minute"]
+    return text + table(head, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.1f} %"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "streamworld": streamworld,
     "present": present,
@@ -248,6 +279,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "flatness": flatness,
     "lag": lag,
     "tokens": tokens,
+    "watches": watches,
 }
 
 

@@ -4,8 +4,9 @@ Some conditions come true in a world ("the sign shows 42", "there is a red star"
 All of a world's are watched for at once, as a user would; nothing of the answer is told. An onset is told in time if a
 watch fires from half a second before to two seconds after it. A watch that fires while its condition does not hold is
 a false alarm; one that fires too late misses its onset. The same onsets are put to every trigger: `probe` asks the
-model at every change of the picture, `commentary` narrates once a second and looks for the condition's words in the line,
-`drop_ratio` only looks at how much of the picture changed. What each costs is counted in rows of the language model.
+model at every change of the picture, `commentary` narrates once a second and looks for the condition's words in the
+line, `drop_ratio` only looks at how much of the picture changed. What each costs is counted in rows of the language
+model.
 
 Narration is judged apart: of what was over in each second, how much is said, and of what is said, how much is so.
 """
