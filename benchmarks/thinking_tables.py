@@ -1,0 +1,82 @@
+"""The tables of README.md about answering and thinking while watching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamvlm.benchmarks.markdown import table
+
+# Columns and rows: the key in the result and its name in the README.
+SCHEDULES = {
+    "ours": "StreamVLM (packed)",
+    "blocking": "answer, then watch",
+    "wait_k": "16 tokens per frame",
+    "alternating": "taking turns",
+    "two_threads": "two threads",
+}
+LAGS = ("median lag", "p99 lag", "longest lag", "median first token", "frames dropped")
+TRIGGERS = {
+    "probe": "yes or no, asked at every change",
+    "commentary": "narration that names it",
+    "drop_ratio": "a large change of the picture",
+}
+
+
+def lag(report: dict[str, Any]) -> str:
+    """Lag and throughput by schedule and number of answers, and what is predicted for larger hardware."""
+    rows = [
+        [SCHEDULES[key], answers, *_lags(one), f"{one['tokens_per_s']:.0f}", "yes" if one["claim"]["holds"] else "no"]
+        for key, found in report["sweep"].items()
+        for answers, one in found.items()
+    ]
+    limit = next(iter(report["policies"].values()))["claim"]["max_lag_limit_s"]
+    text = (
+        f"`{report['model']}`, a camera at {report['fps']:g} frames/s, so many answers of {report['tokens']} tokens at "
+        f"a time without a break, {report['seconds']:g} s each. Perception never stalls if no frame is later than "
+        f"{1e3 * limit:.0f} ms, none is dropped and at most one waits.\n\n"
+    )
+    head = ["schedule", "answers", *LAGS, "tokens/s", "never stalls"]
+    return text + table(head, rows) + _predicted(report["predicted"])
+
+
+def _predicted(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    rows = [[SCHEDULES[key], *_lags(one), f"{one['tokens_per_s']:.0f}"] for key, one in found["policies"].items()]
+    text = (
+        f"\n**Predicted, not measured** ({found['what']}): {found['fps']:g} frames/s of {found['frame_tokens']} "
+        f"tokens, {found['answers']} answers of {found['tokens']} tokens at a time, {found['seconds']:g} virtual "
+        "seconds.\n\n"
+    )
+    return text + table(["schedule", *LAGS, "tokens/s"], rows)
+
+
+def _lags(one: dict[str, Any]) -> list[str]:
+    times = [one[key] for key in ("p50_lag_s", "p99_lag_s", "max_lag_s", "ttft_p50_s")]
+    return [*("none" if t is None else f"{1e3 * t:.0f} ms" for t in times), f"{one['forced_drops']}"]
+
+
+def watches(report: dict[str, Any]) -> str:
+    """Recall, false alarms, delay and cost by trigger, and what narration says."""
+    rows = [
+        [
+            TRIGGERS[key],
+            _percent(one["recall"]),
+            "none" if one["false_alarms_per_10_min"] is None else f"{one['false_alarms_per_10_min']:.1f}",
+            "none" if one["median_delay_s"] is None else f"{one['median_delay_s']:.1f} s",
+            f"{one['rows_per_min']:.0f}",
+        ]
+        for key, one in report["triggers"].items()
+    ]
+    onsets, narration = next(iter(report["triggers"].values()))["onsets"], report["narration"]
+    text = (
+        f"`{report['model']}`: {onsets} onsets in {report['worlds']} unseen worlds of {report['seconds']:g} s at "
+        f"{report['fps']:g} frames/s. Narration, asked every second, tells of {_percent(narration['recall'])} of "
+        f"{narration['events']} events; {_percent(narration['precision'])} of what it says is so.\n\n"
+    )
+    head = ["trigger", "told in time", "false alarms a watch in 10 min", "median delay", "rows a minute"]
+    return text + table(head, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.1f} %"
