@@ -136,6 +136,18 @@ def test_it_learns_and_saves_a_folder_that_model_accepts(family: str, kind: str,
     assert not torch.allclose(theirs[0], answer_logits(random_model(family))[0], atol=1e-2), "nothing was learnt"
 
 
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_embedded_model_can_be_tuned_too(kind: str, base: Path) -> None:
+    """Its input and output embeddings are one tensor, which has to stay one on the way to the folder and back."""
+    trainer = open_run(write_plan(base, f"tiny-{kind}", kind=kind, model="tiny", steps=2))
+    trainer.run()
+    ours, theirs = course_of(trainer).model, load_model(ModelConfig(model=str(trainer.model_folder), device="cpu"))
+    ours.module.eval()
+    assert_close(answer_logits(theirs), answer_logits(ours), atol=1e-4, rtol=1e-3)
+    assert theirs.embedding.weight is theirs.module.get_output_embeddings().weight
+    assert not torch.equal(answer_logits(theirs)[0], answer_logits(load_model(ModelConfig("tiny", "cpu")))[0])
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(base: Path) -> None:
     """Full, with the tower, and two batches a step: what is read ahead does not depend on where it stopped."""
     options: dict[str, Any] = {"kind": "full", "train_vision": "true", "micro_batches": 2}

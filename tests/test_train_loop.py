@@ -234,6 +234,7 @@ def test_a_record_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
         ({"micro_batches": 0}, "micro_batches.*0"),
         ({"init": "/nowhere"}, "/nowhere"),
         ({"clip": 0.0}, "clip"),
+        ({"seed": -1}, "seed.*-1"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: dict[str, object], complaint: str) -> None:

@@ -35,6 +35,8 @@ class Run:
         for name in ("micro_batches", "checkpoint_every", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in 0..{2**31 - 1}, got {self.seed}")
         if self.threads < 0 or self.clip <= 0:
             raise ValueError(f"threads must be 0 or more and clip positive, got {self.threads} and {self.clip}")
         if self.init is not None and not Path(self.init).is_dir():
