@@ -177,7 +177,7 @@ def load_for_training(plan: FinetunePlan, device: torch.device) -> VisionLanguag
     return load_model(
         ModelConfig(
             model=plan.model,
-            device=str(device),
+            device=str(device) if device.type == "cuda" else device.type,  # accelerate may say cpu:0
             dtype="bfloat16" if half else "float32",
             min_pixels=plan.min_pixels,
             max_pixels=plan.max_pixels,

@@ -66,11 +66,12 @@ class Course(Protocol):
 
 
 def open_accelerator(run: Run) -> Accelerator:
-    """The processes and devices of this run.
+    """The processes and devices of this run, and torch's seed, for the weights that begin at random.
 
     Raises:
         ValueError: it was launched in a way that this loop does not support.
     """
+    torch.manual_seed(run.seed)
     if run.threads:
         torch.set_num_threads(run.threads)
     # A stage may leave the vision tower or a head out of its loss.
