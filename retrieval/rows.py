@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,8 @@ class VectorFile:
         self.width = width
         self._paths = (stem.with_suffix(".rows"), stem.with_suffix(".records"))
         self._rows, self._index = (os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for path in self._paths)
-        self._map: Vectors = np.empty((0, width), np.float32)
+        self._map: mmap.mmap | None = None
+        self._view: Vectors = np.empty((0, width), np.float32)
         self.count = 0  # rows
         self._records = 0
         self._dirty = False
@@ -77,9 +80,23 @@ class VectorFile:
 
     def rows(self) -> Vectors:
         """All rows [count, width], mapped read-only: pages come and go with the system's cache."""
-        if len(self._map) < self.count:
-            self._map = np.memmap(self._paths[0], np.float32, "r", shape=(self.count, self.width))
-        return self._map
+        if len(self._view) < self.count:
+            self._map = mmap.mmap(self._rows, self.count * self.width * 4, access=mmap.ACCESS_READ)
+            self._view = np.frombuffer(self._map, np.float32).reshape(self.count, self.width)
+        return self._view
+
+    def gather(self, numbers: NDArray[np.int64]) -> Vectors:
+        """Copies of rows, whose numbers ascend."""
+        out = np.empty((len(numbers), self.width), np.float32)
+        edges = np.flatnonzero(np.diff(numbers, prepend=-2, append=-2) != 1)
+        for a, b in pairwise(edges.tolist()):
+            os.preadv(self._rows, [out[a:b].data.cast("B")], int(numbers[a]) * self.width * 4)
+        return out
+
+    def relax(self) -> None:
+        """Let the mapped pages go from the process; they stay in the system's cache."""
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def sync(self) -> None:
         """Make what was added so far survive a power cut."""

@@ -26,12 +26,28 @@ class ShardView:
     """A shard as of one moment. Later additions and removals do not show in it."""
 
     hour: int
+    file: VectorFile
     rows: Vectors  # float32 [n, width], mapped
     entries: NDArray[np.void]  # ENTRY [blocks], only blocks asked for; their rows do not overlap and are in order
 
-    def row_numbers(self) -> NDArray[np.int64]:
-        """int64: the rows of all entries, in order."""
-        return np.flatnonzero(self.mask())
+    def gather(self, numbers: NDArray[np.int64]) -> Vectors:
+        """Copies of some rows, ascending. They are read and not mapped: a page for each would stay in the process."""
+        return self.file.gather(numbers)
+
+    def relax(self) -> None:
+        """All rows have been read: let their pages go."""
+        self.file.relax()
+
+    @property
+    def simple(self) -> bool:
+        """Whether entry i is row i."""
+        return len(self.entries) == len(self.rows)
+
+    def row_numbers(self, wanted: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """int64: the rows of all entries, in order; with `wanted`, bool [n], only those."""
+        if self.simple:
+            return np.arange(len(self.rows)) if wanted is None else np.flatnonzero(wanted)
+        return np.flatnonzero(self.mask() if wanted is None else self.mask() & wanted)
 
     def mask(self) -> NDArray[np.bool_]:
         """bool [n]: which rows belong to the entries."""
@@ -94,7 +110,7 @@ class Shard:
             for a, b in spans:
                 near |= (start < b) & ((stop > a) | (start >= a))  # a block of no length is where it starts
             keep &= near
-        return ShardView(self.hour, self.file.rows(), entries[keep])
+        return ShardView(self.hour, self.file, self.file.rows(), entries[keep])
 
     def _note(self, block: int, start: float, stop: float, first: int, count: int) -> None:
         if self._size == len(self._entries):

@@ -16,6 +16,7 @@ from streamvlm.retrieval.coarse import CoarseLists
 from streamvlm.retrieval.hits import Hits, best
 from streamvlm.retrieval.rows import Vectors
 from streamvlm.retrieval.shard import ENTRY, Shard, ShardView, Span
+from streamvlm.retrieval.sketch import Likely, Sketches
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,14 @@ class IndexSettings:
 
     exact: int = 100_000  # vectors: up to so many in the hours asked about, every one is scored
     probe: float = 0.1  # share of the cells that a search beyond that reads
+    sketch_bytes: int = 1 << 28  # memory for sketches of the hours searched last; 0: none
     cells: int | None = None  # k-means cells; None: 2·sqrt(vectors)
 
     def __post_init__(self) -> None:
         if self.exact < 0:
             raise ValueError(f"exact is {self.exact}, must be at least 0")
+        if self.sketch_bytes < 0:
+            raise ValueError(f"sketch_bytes is {self.sketch_bytes}, must be at least 0")
         if not 0 < self.probe <= 1:
             raise ValueError(f"probe is {self.probe}, must be above 0 and at most 1")
         if self.cells is not None and self.cells < 1:
@@ -53,6 +57,7 @@ class StreamIndex:
         self._newest = hours[-1] if hours else -1
         self._hour_of = {block: h for h, shard in self._shards.items() for block in shard.blocks()}
         self.lists = self._load_lists()
+        self._sketches = Sketches(settings.sketch_bytes)
 
     def _open(self, hour: int, *, verify: bool = True) -> Shard:
         return Shard(self.path / f"h{hour:06d}", hour, self.layers * self.width, verify=verify)
@@ -106,6 +111,7 @@ class StreamIndex:
         if len(shard) == 1:
             del self._shards[hour]
             shard.file.delete()
+            self._sketches.forget(hour)
             if self.lists is not None:
                 self.lists.cells.pop(hour, None)
         else:
@@ -131,7 +137,7 @@ class StreamIndex:
                 if len(hits) == min(k, sum(len(view.entries) for view in views)):
                     return hits
                 count *= 2
-        return self._rank(views, query, k, selection, None)
+        return self._rank_all(views, query, k, selection)
 
     def _many(self, views: Sequence[ShardView]) -> bool:
         return sum(int(view.entries["count"].sum()) for view in views) > self.settings.exact
@@ -142,18 +148,39 @@ class StreamIndex:
         query: Vectors,
         k: int,
         selection: str,
-        probed: tuple[CoarseLists, NDArray[np.bool_]] | None,
+        probed: tuple[CoarseLists, NDArray[np.bool_]],
     ) -> Hits:
-        scores = [np.empty((1 if selection == "shared" else self.layers, 0), np.float32)]
-        entries = [np.empty(0, ENTRY)]
+        lists, cells = probed
+        found = [_scored(view, view.row_numbers(cells[lists.of(view)]), query, selection) for view in views]
+        return _best_of(found, k)
+
+    def _rank_all(self, views: Sequence[ShardView], query: Vectors, k: int, selection: str) -> Hits:
+        """Exact: sketches leave rows unread only where they are known not to matter."""
+        flat = query.reshape(1, -1) / np.float32(len(query)) if selection == "shared" else _padded(query)
+        guesses: dict[int, Likely] = {}
+        found: dict[int, Scored] = {}
         for view in views:
-            wanted = None if probed is None else probed[1][probed[0].of(view)]
-            numbers, owners = _wanted_rows(view, wanted)
-            if len(numbers):
-                firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-                entries.append(view.entries[owners[firsts]])
-                scores.append(np.maximum.reduceat(_score(view.rows, numbers, query, selection), firsts, axis=1))
-        return best(np.concatenate(scores, axis=1), np.concatenate(entries), k)
+            sketch = self._sketches.of(view, k)
+            if sketch is None:
+                found[view.hour] = self._scan(view, query, selection)
+            else:
+                guesses[view.hour] = sketch.likely(flat, k)
+        simple = all(view.simple for view in views)  # else several rows may be of one block
+        least = _least([*found.values()], [*guesses.values()], k if simple else None, len(flat))
+        for view in views:
+            if view.hour in guesses:
+                found[view.hour] = _scored(view, guesses[view.hour].above(least), query, selection)
+        hits = _best_of(list(found.values()), k)
+        weakest = hits.scores[:, -1].numpy() if len(hits) == k else np.float32(-np.inf)
+        doubtful = [v for v in views if v.hour in guesses and (guesses[v.hour].bound >= weakest).any()]
+        for view in doubtful:
+            found[view.hour] = self._scan(view, query, selection)
+        return _best_of(list(found.values()), k) if doubtful else hits
+
+    def _scan(self, view: ShardView, query: Vectors, selection: str) -> Scored:
+        scored = _scored(view, view.row_numbers(), query, selection)
+        view.relax()
+        return scored
 
     def training_due(self) -> bool:
         """Whether there are more vectors than are searched exactly, and no cells made for about so many."""
@@ -183,22 +210,55 @@ def _padded(query: Vectors) -> Vectors:
     return padded.reshape(layers, -1)
 
 
-def _wanted_rows(view: ShardView, wanted: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers of the view's entries and the entry each belongs to, of the rows `wanted` where given."""
-    numbers = view.row_numbers()
-    owners = np.repeat(np.arange(len(view.entries)), view.entries["count"])
-    if wanted is None:
-        return numbers, owners
-    keep = wanted[numbers]
-    return numbers[keep], owners[keep]
+Scored = tuple[Vectors, NDArray[np.void]]  # scores [1 or layers, blocks] of ENTRY [blocks]
 
 
-def _score(rows: Vectors, numbers: NDArray[np.int64], query: Vectors, selection: str) -> Vectors:
+def _scored(view: ShardView, numbers: NDArray[np.int64], query: Vectors, selection: str) -> Scored:
+    """The blocks that rows `numbers` (ascending) of a view belong to, each by its best of them."""
+    if not len(numbers):
+        return np.empty((1 if selection == "shared" else len(query), 0), np.float32), np.empty(0, ENTRY)
+    scores = _score(view, numbers, query, selection)
+    if view.simple:
+        return scores, view.entries if len(numbers) == len(view.entries) else view.entries[numbers]
+    owners = np.searchsorted(view.entries["first"], numbers, side="right") - 1
+    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+    return np.maximum.reduceat(scores, firsts, axis=1), view.entries[owners[firsts]]
+
+
+def _least(found: Sequence[Scored], guesses: Sequence[Likely], k: int | None, queries: int) -> Vectors:
+    """[queries, 1]: at least `k` blocks are known to score so high; nothing is known with None."""
+    known = [scores for scores, _ in found] + [guess.scores - guess.slack for guess in guesses]
+    if k is None or sum(scores.shape[1] for scores in known) < k:
+        return np.full((queries, 1), -np.inf, np.float32)
+    least: Vectors = np.partition(np.concatenate(known, axis=1), -k, axis=1)[:, -k, None]
+    return least
+
+
+def _best_of(found: Sequence[Scored], k: int) -> Hits:
+    """The `k` best of all; first of each part, so that little is copied."""
+    parts = []
+    for scores, entries in found:
+        keep = _leading(scores, k)
+        parts.append((scores, entries) if keep is None else (scores[:, keep], entries[keep]))
+    if not parts:
+        return best(np.empty((1, 0), np.float32), np.empty(0, ENTRY), k)
+    return best(np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts]), k)
+
+
+def _leading(scores: Vectors, k: int) -> NDArray[np.int64] | None:
+    """Which may be among the `k` best of any row, those that tie with the last too; None: all."""
+    if scores.shape[1] <= 2 * k:
+        return None
+    least = np.partition(scores, -k, axis=1)[:, -k, None]
+    return np.flatnonzero((scores >= least).any(axis=0))
+
+
+def _score(view: ShardView, numbers: NDArray[np.int64], query: Vectors, selection: str) -> Vectors:
     """Scores [1 or layers, len(numbers)] of those rows."""
     if numbers[-1] - numbers[0] + 1 == len(numbers):  # in one piece: no copy
-        return _product(rows[numbers[0] : numbers[-1] + 1], query, selection)
+        return _product(view.rows[numbers[0] : numbers[-1] + 1], query, selection)
     parts = [numbers[i : i + _GATHER] for i in range(0, len(numbers), _GATHER)]
-    return np.concatenate([_product(rows[part], query, selection) for part in parts], axis=1)
+    return np.concatenate([_product(view.gather(part), query, selection) for part in parts], axis=1)
 
 
 def _product(rows: Vectors, query: Vectors, selection: str) -> Vectors:
