@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ from streamvlm.memory.segment import opened, read_all, segment_path
 
 THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
 PIECE = 1 << 20  # bytes read at once
+RUN = 4 << 20  # bytes of neighbouring blocks read at once
+NEAR = 64 << 10  # bytes between two blocks that are read rather than skipped
+
+T = TypeVar("T")
 
 
 class BlockReader:
@@ -52,6 +57,8 @@ class BlockReader:
         self, entries: Sequence[Entry], layers: Sequence[int] | None, threads: int, out: Tensor | None
     ) -> list[KVBlock]:
         """The blocks of `entries`, in their order; see BlockStore.read."""
+        if layers is None and out is None:
+            return self._read_runs(entries, threads)
         sizes = [self.nbytes(entry, layers) for entry in entries]
         if out is None:
             buffers = [torch.empty(size, dtype=torch.uint8) for size in sizes]
@@ -59,18 +66,41 @@ class BlockReader:
             raise ValueError(f"out must be uint8 with at least {sum(sizes)} bytes, got {out.dtype} {tuple(out.shape)}")
         else:
             buffers = list(torch.split(out[: sum(sizes)], sizes))
-        shares = min(threads, len(entries), THREADS)
+        return self._shared_out(lambda i: self.read_one(entries[i], layers, buffers[i]), len(entries), threads)
+
+    def _read_runs(self, entries: Sequence[Entry], threads: int) -> list[KVBlock]:
+        """Whole blocks, neighbours in one read."""
+        runs = _runs(entries)
+        found = self._shared_out(lambda i: self._read_run([entries[j] for j in runs[i]]), len(runs), threads)
+        blocks = {j: block for run, part in zip(runs, found, strict=True) for j, block in zip(run, part, strict=True)}
+        return [blocks[j] for j in range(len(entries))]
+
+    def _read_run(self, entries: Sequence[Entry]) -> list[KVBlock]:
+        first, path = entries[0], segment_path(self.folder, entries[0].segment)
+        end = entries[-1].offset + entries[-1].length
+        data = torch.empty(end - first.offset, dtype=torch.uint8)
+        with _reading(path, first), opened(path) as fd:
+            read_all(fd, [as_bytes(data)], first.offset, str(path))
+        return [self._parse(entry, data[entry.offset - first.offset :], path) for entry in entries]
+
+    def _parse(self, entry: Entry, record: Tensor, path: Path) -> KVBlock:
+        head = self._checked(bytes(as_bytes(record[: entry.payload])), entry, path)
+        layers = self.identity.shape.layers
+        payload = record[entry.payload : entry.payload + self.nbytes(entry)].view(layers, -1)
+        check_layers(head, range(layers), payload, str(path))
+        return unpack_block(self.identity, head, payload)
+
+    def _shared_out(self, work: Callable[[int], T], count: int, threads: int) -> list[T]:
+        """`work` of 0, 1, … `count` - 1, on several threads."""
+        shares = min(threads, count, THREADS)
         if shares <= 1:
-            return [self.read_one(e, layers, b) for e, b in zip(entries, buffers, strict=True)]
-        blocks: list[KVBlock | None] = [None] * len(entries)
+            return [work(i) for i in range(count)]
 
-        def share(first: int) -> None:
-            for i in range(first, len(entries), shares):
-                blocks[i] = self.read_one(entries[i], layers, buffers[i])
+        def share(first: int) -> list[T]:
+            return [work(i) for i in range(first, count, shares)]
 
-        for done in [self._threads().submit(share, first) for first in range(shares)]:
-            done.result()
-        return [block for block in blocks if block is not None]
+        parts = [done.result() for done in [self._threads().submit(share, first) for first in range(shares)]]
+        return [parts[i % shares][i // shares] for i in range(count)]
 
     def close(self) -> None:
         """End the threads."""
@@ -131,7 +161,9 @@ class BlockReader:
         return head
 
     def _head(self, fd: int, entry: Entry, path: Path) -> Head:
-        front = os.pread(fd, entry.payload, entry.offset)
+        return self._checked(os.pread(fd, entry.payload, entry.offset), entry, path)
+
+    def _checked(self, front: bytes, entry: Entry, path: Path) -> Head:
         length = head_bytes(front)
         head = unpack_head(front[:length]) if length is not None and length <= len(front) else None
         if head is None or (head.tag, head.id) != (self.identity.tag, entry.id):
@@ -165,3 +197,17 @@ def _pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:
         else:
             pieces.append((layer, 1))
     return pieces
+
+
+def _runs(entries: Sequence[Entry]) -> list[list[int]]:
+    """The indices of `entries` by place, in runs that one read covers."""
+    runs: list[list[int]] = []
+    for i in sorted(range(len(entries)), key=lambda i: (entries[i].segment, entries[i].offset)):
+        entry = entries[i]
+        first, last = (entries[runs[-1][0]], entries[runs[-1][-1]]) if runs else (entry, entry)
+        near = entry.segment == last.segment and entry.offset - (last.offset + last.length) <= NEAR
+        if runs and near and entry.offset + entry.length - first.offset <= RUN:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs

@@ -12,7 +12,7 @@ therefore never change what an answer sees, and an answer's rows are invisible t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +61,16 @@ class ReaderState:
     cursor: int  # next rotary position
     slots: list[Tensor] = field(default_factory=list)  # its private slots
     hidden: Tensor | None = None  # int64 shared slots of its snapshot of which it has versions of its own
+    absent: dict[int, Tensor] = field(default_factory=dict)  # by layer, int64 private slots that hold nothing there
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRows:
+    """Rows from elsewhere for one layer."""
+
+    keys: Tensor  # [kv_heads, n, head_dim], un-rotated
+    values: Tensor  # [kv_heads, n, head_dim]
+    positions: Tensor  # int64 [n, 3] absolute
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,12 +182,27 @@ class SlotCache:
         self.values[:, :, at] = values.to(device, self.shape.dtype)
         state.slots.append(rows.slots)
 
+    def load_layers(self, reader: int, layers: Sequence[LayerRows]) -> None:
+        """As `load`, of rows that differ from layer to layer. Where a layer has fewer, the first slots stay empty."""
+        state, device = self.readers[reader], self.shape.device
+        longest = max(layers, key=lambda rows: len(rows.positions))
+        rows = self._occupy(longest.positions, reader, state.epoch)
+        state.slots.append(rows.slots)
+        for layer, part in enumerate(layers):
+            empty = len(rows.slots) - len(part.positions)
+            if empty:
+                state.absent[layer] = rows.slots[:empty]
+            at, positions = rows.slots[empty:].to(device), part.positions.to(device)
+            self.keys[layer][:, at] = rotate(part.keys.to(device), *self.rotary(positions)).to(self.shape.dtype)
+            self.values[layer][:, at] = part.values.to(device, self.shape.dtype)
+
     def unplace(self, reader: int, extent: int) -> None:
         """Take back all private rows of a reader and the `extent` they advanced its cursor by."""
         state = self.readers[reader]
         for slots in state.slots:
             self.reader[slots] = FREE
         state.slots.clear()
+        state.absent.clear()
         state.cursor -= extent
 
     def _occupy(self, positions: Tensor, reader: int, epoch: int) -> Rows:

@@ -154,42 +154,9 @@ class Window:
         del self._heads[reader]
         self.cache.close_reader(reader)
 
-    def recall(self, reader: int, blocks: Sequence[KVBlock], *, alone: bool = False) -> None:
-        """Let a reader see `blocks`, in time order, between its sinks and its window, or `alone` instead of the window.
-
-        The window stays where it is: the sinks, in versions of the reader's own, move back to make room. Every layer
-        spans the same positions (ReKV's contiguous layout, with the recent window kept). Call before its question's
-        rows are placed.
-
-        Raises:
-            BudgetError: there are too few free slots; nothing has changed.
-        """
-        head, cache = self._heads[reader], self.cache
-        needed = sum(map(len, blocks)) + sum(map(len, head.slots))
-        if needed > cache.free:
-            raise BudgetError(f"{needed} slots wanted to recall {len(blocks)} blocks, {cache.free} free")
-        seen = self._snapshot(reader)
-        rest = seen.clone()
-        for slots in head.slots:
-            rest[slots] = False
-        ahead = not alone and bool(rest.any())
-        stop = int(cache.position[rest].min()) if ahead else cache.readers[reader].cursor
-        cursor = stop - sum(b.extent for b in blocks)
-        if head.slots:
-            back = cursor - 1 - max(int(cache.position[slots].max()) for slots in head.slots)
-        for slots, master in zip(head.slots, head.masters, strict=True):
-            values = cache.values[:, :, slots.to(cache.shape.device)]
-            cache.load(reader, master, values, cache.position[slots] + back)
-        cache.readers[reader].hidden = (seen if alone else seen & ~rest).nonzero().squeeze(1)
-        for block in blocks:
-            cache.load(reader, block.keys, block.values, block.positions + cursor)
-            cursor += block.extent
-
-    def _snapshot(self, reader: int) -> Tensor:
-        """bool [capacity], the shared slots that a reader's epoch shows."""
-        cache = self.cache
-        epoch = cache.readers[reader].epoch
-        return (cache.reader == SHARED) & (cache.birth <= epoch) & (epoch < cache.death)
+    def head_of(self, reader: int) -> Head:
+        """What stands before the first frame that cannot move, as the reader's snapshot has it."""
+        return self._heads[reader]
 
     def _before_first_frame(self) -> list[WindowEntry]:
         first = next((i for i, e in enumerate(self.entries) if not e.movable), len(self.entries))

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 Policy = Literal["sink_window", "full", "last_frames", "sliding", "sliding_recompute"]
 Backend = Literal["auto", "sdpa", "flex"]
 Codec = Literal["fp16", "int8"]
+RetrieveSelection = Literal["shared", "per_layer"]
 RetrieveMethod = Literal["mean_key", "top_tokens", "clusters", "pages", "recency"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -117,6 +118,7 @@ class WatchConfig:
     retrieve_tokens: int = 512  # tokens brought back for one question at most
     retrieve_blocks: int = 64  # temporal patches brought back for one question at most
     retrieve_method: RetrieveMethod = "mean_key"
+    retrieve_selection: RetrieveSelection = "shared"  # the same for all layers of the model, or per_layer
 
     def __post_init__(self) -> None:
         _require_positive(self, "fps", "window_seconds")
@@ -128,6 +130,7 @@ class WatchConfig:
         )
         _require_least(self, 1, "rebase_at", "queue_frames", "decode_workers", "full_capacity_tokens")
         _require_choice("store_codec", Codec, self.store_codec)
+        _require_choice("retrieve_selection", RetrieveSelection, self.retrieve_selection)
         _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)
         _require_least(self, 0, "store_pictures")
         _require_least(self, 1, "store_quota_mb", "retrieve_tokens", "retrieve_blocks")

@@ -49,7 +49,7 @@ class RecallCost:
 class Recalled:
     """What a search found, in time order."""
 
-    blocks: tuple[KVBlock, ...] = ()
+    layers: tuple[tuple[KVBlock, ...], ...] = ()  # one list for all layers, or one for each; none if nothing was found
     moments: tuple[Moment, ...] = ()
     cost: RecallCost = RecallCost()
     unreadable: int = 0  # blocks that were wanted and that the disk did not give back

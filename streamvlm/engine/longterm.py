@@ -156,37 +156,48 @@ class LongTermMemory:
         on_disk = time.monotonic()
         chosen = self._choose(search)
         selected = time.monotonic()
-        read = self._read([c.block for c in chosen])
-        found = [(c, block) for c in chosen if (block := read.get(c.block)) is not None]
+        found = self._load(chosen)
         cost = RecallCost(wait=on_disk - begun, select=selected - on_disk, read=time.monotonic() - selected)
-        moments = tuple(Moment(c.start, c.stop, c.score, block.thumbnail) for c, block in found)
-        return Recalled(tuple(block for _, block in found), moments, cost, len(chosen) - len(found))
+        shown = {c.block: Moment(c.start, c.stop, c.score, b.thumbnail) for part in found for c, b in part}
+        moments = tuple(sorted(shown.values(), key=lambda moment: moment.start))
+        layers = tuple(tuple(block for _, block in part) for part in found)
+        wanted = {c.block for part in chosen for c in part}
+        return Recalled(layers if moments else (), moments, cost, len(wanted) - len(shown))
 
-    def _read(self, ids: Sequence[int]) -> dict[int, KVBlock]:
+    def _choose(self, search: Search) -> list[tuple[Candidate, ...]]:
+        """The blocks to bring back, in time order: for all layers, or for each."""
+        spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
+        k, selection = self._config.retrieve_blocks, self._config.retrieve_selection
+        hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None, selection=selection)
+        budget, chosen = Budget(tokens=self._config.retrieve_tokens), []
+        for row in range(len(hits.blocks) if len(hits) else 0):
+            found = [c for c in candidates(hits, self._cost, row) if c.stop <= search.now + 1e-6]
+            chosen.append(select(found, TopK(k), budget=budget, window=search.window).candidates)
+        return chosen
+
+    def _load(self, chosen: Sequence[tuple[Candidate, ...]]) -> list[list[tuple[Candidate, KVBlock]]]:
+        """The blocks that can be read, of each list."""
+        found = []
+        for layer, part in enumerate(chosen):
+            read = self._read([c.block for c in part], None if len(chosen) == 1 else [layer])
+            found.append([(c, block) for c in part if (block := read.get(c.block)) is not None])
+        return found if all(found) else []  # a layer of which nothing is left could not span what the others do
+
+    def _read(self, ids: Sequence[int], layers: Sequence[int] | None) -> dict[int, KVBlock]:
         """The blocks that can be read, by id; one that cannot does not take the others with it."""
         if not ids:
             return {}
         try:
-            return dict(zip(ids, self.store.read(ids), strict=True))
+            return dict(zip(ids, self.store.read(ids, layers), strict=True))
         except StoreError:
-            return {i: block for i in ids if (block := self._read_one(i)) is not None}
+            return {i: block for i in ids if (block := self._read_one(i, layers)) is not None}
 
-    def _read_one(self, block_id: int) -> KVBlock | None:
+    def _read_one(self, block_id: int, layers: Sequence[int] | None) -> KVBlock | None:
         try:
-            return self.store.get(block_id)
+            return self.store.read([block_id], layers)[0]
         except StoreError as error:
             logger.warning("a block is left out of what was recalled: %s", error)
             return None
-
-    def _choose(self, search: Search) -> tuple[Candidate, ...]:
-        """The blocks to bring back, in time order."""
-        spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
-        k = self._config.retrieve_blocks
-        hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None)
-        found = candidates(hits, self._cost) if len(hits) else []
-        found = [c for c in found if c.stop <= search.now + 1e-6]
-        budget = Budget(tokens=self._config.retrieve_tokens)
-        return select(found, TopK(k), budget=budget, window=search.window).candidates
 
     def _cost(self, block_id: int) -> tuple[int, int]:
         entry = self.store.catalogue.find([block_id]).get(block_id)

@@ -16,6 +16,7 @@ from streamvlm.engine.moments import told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError
+from streamvlm.memory.recalling import recall
 from streamvlm.prompts import with_notes
 
 logger = logging.getLogger(__name__)
@@ -53,20 +54,20 @@ def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
     recalled, begun, alone = outcome(reader.lookup.found), time.monotonic(), _alone(reader)
     lookup, reader.lookup = reader.lookup, None
-    if recalled.blocks and reader.writes:
+    if recalled.layers and reader.writes:
         try:
-            stream.window.recall(reader.handle, recalled.blocks, alone=alone)
+            recall(stream.window, reader.handle, recalled.layers, alone=alone)
         except BudgetError as error:  # it answers from its window, and its evidence says so
             logger.warning("nothing could be recalled: %s", error)
             return
         if reader.moment is not None:
-            frames = [block.start for block in recalled.blocks]
+            frames = [moment.start for moment in recalled.moments]
             seen = [] if alone else stream.window.frame_times
             text = told(stream.model, reader.answer.question, reader.moment, [*frames, *seen])
             text = with_notes(reader.notes, text)
             reader.prompt = stream.model.question_segment(text, reader.answer.asked_at or 0.0)
     cost = replace(recalled.cost, probe=lookup.probed - lookup.begun, place=time.monotonic() - begun)
-    in_view = () if alone and recalled.blocks else lookup.in_view
+    in_view = () if alone and recalled.layers else lookup.in_view
     reader.answer.remember(replace(recalled, cost=cost), in_view)
 
 

@@ -7,8 +7,8 @@ packed matrix; attention runs once per group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
@@ -68,17 +68,19 @@ class Group:
     extent: int  # slots attended to: [0, extent)
     mask: Tensor | BlockMask  # sdpa: bool [1, 1, n, extent]; flex: the same as blocks
     probes: Sequence[Probing] = ()  # rows of the step whose queries are wanted
+    masks: Mapping[int, Tensor | BlockMask] = field(default_factory=dict)  # of layers in which some slots are empty
 
     def attend(self, layer: int, query: Tensor, scale: float) -> Tensor:
         """[1, heads, n, head_dim] for queries of the same shape."""
         keys = self.cache.keys[layer, None, :, : self.extent]
         values = self.cache.values[layer, None, :, : self.extent]
         gqa = query.shape[1] != keys.shape[1]
-        if isinstance(self.mask, BlockMask):
+        mask = self.masks.get(layer, self.mask)
+        if isinstance(mask, BlockMask):
             flex = _flex(query.device.type)
-            out: Tensor = flex(query, keys, values, block_mask=self.mask, scale=scale, enable_gqa=gqa)
+            out: Tensor = flex(query, keys, values, block_mask=mask, scale=scale, enable_gqa=gqa)
             return out
-        return scaled_dot_product_attention(query, keys, values, self.mask, scale=scale, enable_gqa=gqa)
+        return scaled_dot_product_attention(query, keys, values, mask, scale=scale, enable_gqa=gqa)
 
 
 def _flex(device: str) -> Callable[..., Any]:
@@ -101,12 +103,24 @@ def make_group(
     extent = cache.extent
     if backend == "flex":
         extent = min(cache.shape.capacity, -(-extent // BLOCK) * BLOCK)
-        return Group(cache, rows, slots, extent, _block_mask(cache, parts, extent), probes)
+        masks = {layer: _block_mask(cache, parts, extent, empty) for layer, empty in _absent(cache, parts).items()}
+        return Group(cache, rows, slots, extent, _block_mask(cache, parts, extent), probes, masks)
     mask = torch.cat([cache.visible(p, extent) for p in parts])
-    return Group(cache, rows, slots, extent, mask[None, None].to(device), probes)
+    without = {layer: mask.index_fill(1, empty, False) for layer, empty in _absent(cache, parts).items()}
+    on_device = {layer: one[None, None].to(device) for layer, one in without.items()}
+    return Group(cache, rows, slots, extent, mask[None, None].to(device), probes, on_device)
 
 
-def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMask:
+def _absent(cache: SlotCache, parts: Sequence[Rows]) -> dict[int, Tensor]:
+    """By layer, the slots int64 [n] of the readers of `parts` that hold nothing in it."""
+    found: dict[int, list[Tensor]] = {}
+    for reader in {p.reader for p in parts} - {SHARED}:
+        for layer, slots in cache.readers[reader].absent.items():
+            found.setdefault(layer, []).append(slots)
+    return {layer: torch.cat(slots) for layer, slots in found.items()}
+
+
+def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int, absent: Tensor | None = None) -> BlockMask:
     device = cache.shape.device
     q_reader = torch.cat([torch.full_like(p.slots, p.reader) for p in parts]).to(device)
     q_epoch = torch.cat([torch.full_like(p.slots, p.epoch) for p in parts]).to(device)
@@ -116,6 +130,8 @@ def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMa
         own = None if part.reader == SHARED else cache.readers[part.reader].hidden
         if own is not None:
             hidden[i, own] = True
+    if absent is not None:
+        hidden[:, absent] = True
     q_part = torch.cat([torch.full_like(p.slots, i) for i, p in enumerate(parts)]).to(device)
     hidden = hidden.to(device)
     columns = (cache.reader, cache.birth, cache.death, cache.order)
@@ -124,7 +140,7 @@ def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int) -> BlockMa
     def sees(batch: Tensor, head: Tensor, q: Tensor, s: Tensor) -> Tensor:
         shared = (reader[s] == SHARED) & (birth[s] <= q_epoch[q]) & (q_epoch[q] < death[s])
         own = (q_reader[q] != SHARED) & (reader[s] == q_reader[q])
-        return ((shared & ~hidden[q_part[q], s]) | own) & (order[s] <= q_order[q])
+        return (shared | own) & ~hidden[q_part[q], s] & (order[s] <= q_order[q])
 
     return create_block_mask(sees, None, None, len(q_order), extent, device=device)
 
