@@ -74,6 +74,7 @@ class Agent(Closing):
 
         Raises:
             SourceError: the source cannot be opened.
+            BusyError: it is live, and the streams already here leave too little time for it.
             FingerprintError: the store was written by another model, precision or prompt.
             StoreError: the store cannot be written, or another process writes it.
             ValueError: an unknown option or value, or a composition for `prune` that is none.
@@ -89,10 +90,12 @@ class Agent(Closing):
             source = open_source(
                 source, fps=config.fps, realtime=config.realtime, options=SourceOptions(workers=config.decode_workers)
             )
+        live = config.realtime or bool(getattr(source, "live", False))
         try:
+            if live:
+                self._engine.check_room(self.model.pixels.temporal / config.fps)
             memory = self._memory(config, resume=False)
             if memory is not None:
-                live = config.realtime or bool(getattr(source, "live", False))
                 source = later(source, memory.begin_session(live=live))
         except BaseException:
             close = getattr(source, "close", None)

@@ -17,6 +17,7 @@ from streamvlm.engine.easing import Eased, eased
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
 from streamvlm.engine.evidence import Moment
+from streamvlm.engine.fusion import fuse
 from streamvlm.engine.ladder import Ladder
 from streamvlm.engine.listeners import Listeners
 from streamvlm.engine.longterm import LongTermMemory
@@ -144,7 +145,8 @@ class Stream(Thinking):
     def recall(
         self, query: str, *, between: tuple[float, float] | None = None, timeout: float | None = None
     ) -> tuple[Moment, ...]:
-        """The stored moments that matter to `query`, in time order, without writing an answer.
+        """The stored moments that matter to `query`, in time order, without writing an answer. With notes, what they
+        say of is among them, and scores are by rank in both.
 
         Raises:
             ValueError: the stream has no store, an empty or too long query, a wrong stretch.
@@ -152,13 +154,17 @@ class Stream(Thinking):
             StreamClosed: the stream is closed.
         """
         check_text(self._state, query, self.config.max_question_tokens)
+        taker = self._state.mind.taker
+        noted = () if taker is None else taker.notes.find(query, between=between)
+        if self._state.memory is None and taker is not None:
+            return fuse((), noted)
         check_between(self._state, between)
         if self._state.memory is None:
-            raise ValueError("this stream keeps nothing: watch it with store=FOLDER")
+            raise ValueError("this stream keeps nothing: watch it with store=FOLDER or notes=True")
         answer = Answer(query, None, self._engine.wake, self._engine.clock)
         self._put(Question(answer, self.sampling, None, between, writes=False))
         answer.text(timeout)
-        return answer.recalled
+        return fuse(answer.recalled, noted) if taker is not None else answer.recalled
 
     def _put(self, pending: Question) -> None:
         state, answer, at = self._state, pending.answer, pending.at

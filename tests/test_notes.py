@@ -16,6 +16,8 @@ from test_agent import LONG, frames
 from test_narration import Says
 
 from streamvlm import Agent, Note, Notes, NoteTaken, StoreError, prompts
+from streamvlm.engine.evidence import Moment
+from streamvlm.engine.fusion import fuse
 from streamvlm.engine.notetaker import CHAPTER, Jot, NoteTaker
 from streamvlm.engine.segments import Boundaries
 from streamvlm.engine.sight import UNKNOWN, Change, Sight
@@ -227,6 +229,27 @@ def test_a_stream_with_a_store_keeps_its_notes_with_it(tmp_path: Path) -> None:
             assert past.notes() == taken
             with pytest.raises(ValueError, match="kinds="):
                 past.notes(kinds=["rumour"])  # type: ignore[list-item]
+
+
+def test_moments_and_notes_are_one_list_by_rank() -> None:
+    moments = [Moment(0.0, 1.0, 0.9), Moment(5.0, 6.0, 0.95), Moment(30.0, 31.0, 0.1)]
+    notes = [Note(1, 4.0, 8.0, "observation", "a ball", score=3.0), Note(2, 50.0, 58.0, "answer", "it?", score=1.0)]
+    found = fuse(moments, notes)
+    assert [m.start for m in found] == [0.0, 5.0, 30.0, 50.0]
+    best = max(found, key=lambda m: m.score)
+    assert best.start == 5.0, "both speak of it"
+    assert best.score == pytest.approx(2 / 60) and found[2].score == pytest.approx(1 / 62)
+    assert fuse([], []) == ()
+
+
+def test_a_stream_without_a_store_recalls_what_it_noted() -> None:
+    with Agent(random_model("llava_onevision")) as agent, agent.watch(frames(4), notes=True) as stream:
+        stream.wait(LONG)
+        taker = stream._state.mind.taker
+        assert taker is not None
+        taker.notes.add(1.0, 1.5, "observation", "an elephant came by")
+        (found,) = stream.recall("elephants")
+        assert (found.start, found.stop) == (1.0, 1.5)
 
 
 def test_a_stream_that_takes_no_notes_says_so() -> None:

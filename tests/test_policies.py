@@ -85,6 +85,16 @@ def test_questions_are_refused_when_watching_alone_takes_everything() -> None:
         refused[0].text()
 
 
+def test_a_stream_too_many_is_refused_and_one_that_fits_is_not() -> None:
+    run = Simulation(random_model("llava_onevision"), DEVICE)
+    run.engine.check_room(0.001)  # of the first nothing is known
+    run.add(fps=4.0, tokens=40)
+    run.until(6.0)
+    run.engine.check_room(0.25)
+    with pytest.raises(BusyError, match="one more would take"):
+        run.engine.check_room(0.02)
+
+
 def test_simulated_runs_repeat_exactly() -> None:
     def figures() -> Any:
         (life,) = live(4, seconds=2.0)

@@ -15,7 +15,7 @@ from streamvlm.benchmarks.core.protocol import BASELINES as ALL_BASELINES
 from streamvlm.benchmarks.core.records import Sample
 from streamvlm.benchmarks.core.scores import OFFICIAL, RULES, STRICT, Scores, Share
 from streamvlm.benchmarks.core.usage import usage
-from streamvlm.benchmarks.tables import table
+from streamvlm.benchmarks.markdown import table
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from streamvlm.engine.bidding import interval
 from streamvlm.engine.costs import CostModel
 from streamvlm.engine.ladder import Rung
 from streamvlm.engine.stream import StreamState
+from streamvlm.errors import BusyError
 
 MOST = 0.9  # of the engine's time that frames alone may take
 
@@ -32,3 +33,15 @@ def reason(stream: StreamState, busy: float) -> str | None:
     if stream.ladder is not None and stream.ladder.rung >= Rung.NO_QUESTIONS:
         return "the stream cannot be kept up with, whatever else is given up"
     return None
+
+
+def check_room(streams: Iterable[StreamState], costs: CostModel, seconds: float) -> None:
+    """Raise BusyError if one more live stream would leave too little time: it has a block every `seconds`, taken to
+    cost what those of the streams already there do. Of the first stream nothing is known."""
+    here = [(share(stream, costs), interval(stream)) for stream in streams]
+    blocks = [part * between for part, between in here if part > 0]
+    if not blocks:
+        return
+    taken, more = sum(part for part, _ in here), sum(blocks) / len(blocks) / seconds
+    if taken + more > MOST:
+        raise BusyError(f"the streams here take {taken:.0%} of the time there is, and one more would take {more:.0%}")

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 import torch
 
-from streamvlm.engine.admission import reason, utilisation
+from streamvlm.engine.admission import check_room, reason, utilisation
 from streamvlm.engine.asking import fork_due
 from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
 from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_unchanged
@@ -119,6 +119,10 @@ class Engine:
     def add(self, stream: StreamState) -> None:
         """Take on a stream."""
         self.submit(lambda: self.adopt(stream))
+
+    def check_room(self, seconds: float) -> None:
+        """Raise BusyError if there is no time for one more live stream with a block every `seconds`."""
+        check_room(list(self._streams), self.planner.costs, seconds)
 
     def remove(self, stream: StreamState, error: Exception) -> None:
         """Close a stream, now, failing what is still open with `error`."""
