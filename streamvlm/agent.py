@@ -129,7 +129,13 @@ class Agent(Closing):
         economy: Economy | None = None,
     ) -> Stream:
         self._streams = [s for s in self._streams if not s.closed]
-        stream = Stream(self._engine, source, config, self.sampling, memory, economy)
+        try:
+            stream = Stream(self._engine, source, config, self.sampling, memory, economy)
+        except BaseException:  # notes that cannot be read, a trace that cannot be written, an engine that has stopped
+            if memory is not None:
+                memory.close()
+            getattr(source, "close", lambda: None)()
+            raise
         self._streams.append(stream)
         return stream
 

@@ -70,7 +70,7 @@ class Stream(Thinking):
         )
         state.mind = Mind.of(config, sampling)
         self._trace = None if config.trace is None else Trace(Path(config.trace))
-        if paced:
+        if paced and engine.eases:
             ladder = state.ladder = Ladder(min(interval(state), LONGEST_LAG))
             source = eased(source, Eased(source, lambda: ladder.rung, perceiver.drop))
         if self._trace is not None:
@@ -85,6 +85,8 @@ class Stream(Thinking):
             engine.add(self._state)
         except StreamClosed:
             perceiver.stop()  # closes the source
+            if self._trace is not None:
+                self._trace.close()
             raise
         perceiver.start()
 

@@ -95,3 +95,13 @@ def test_what_is_no_trace_is_refused_and_a_torn_end_is_not(tmp_path: Path) -> No
     path.write_text('hello\n{"what": "gap", "t": 1.0}\n')
     refused = CliRunner().invoke(app, ["trace", "view", str(path)])
     assert refused.exit_code == 1 and "is no line of a trace" in refused.output
+
+
+def test_a_trace_that_cannot_be_written_is_told_and_leaves_nothing_open(tmp_path: Path) -> None:
+    with Agent(random_model("llava_onevision")) as agent:
+        camera = Camera(2)
+        with pytest.raises(ValueError, match="cannot be written"):
+            agent.watch(camera, trace=str(tmp_path / "missing" / "t.jsonl"), store=str(tmp_path / "store"))
+        assert camera.closed
+        with agent.watch(frames(2), store=str(tmp_path / "store")) as stream:
+            stream.wait(LONG)

@@ -29,6 +29,7 @@ from streamvlm import (
     H200_8B,
     Agent,
     Answer,
+    AnswerDone,
     Frame,
     FramePerceived,
     FramesDropped,
@@ -134,7 +135,9 @@ class Trial:
                 self._count.dropped += event.frames
             elif isinstance(event, StreamEnded):
                 raise RuntimeError(f"the stream ended: {event.error}")
-            self._keep_asking()
+            refused = isinstance(event, AnswerDone) and event.answer.status == "failed"
+            if not refused:  # then there is no time for another one either, before the next frame
+                self._keep_asking()
             enough = self._count.lags and (self._done or not self._wanted)
             if time.monotonic() >= until and (enough or time.monotonic() >= until + PATIENCE):
                 return

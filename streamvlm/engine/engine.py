@@ -61,6 +61,7 @@ class Engine:
         self.model = model
         self.backends = backend if isinstance(backend, BackendTable) else fixed(backend)
         self.schedule = schedule
+        self.eases = schedule == "packed"  # whether live streams give things up under load; no baseline does
         self.clock = clock
         self.planner: Planner[Work] = Planner(CostModel())
         self.steps = 0

@@ -35,14 +35,21 @@ WAITING = 65536  # lines
 
 
 class Trace:
-    """One stream's trace. Times are seconds since it was opened, by the monotonic clock."""
+    """One stream's trace. Times are seconds since it was opened, by the monotonic clock.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.lost = 0  # lines that did not fit the queue
         self._clock = clock
         self._zero = clock()
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(WAITING)
-        self._file = path.open("w", encoding="utf-8")
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"trace={str(path)!r} cannot be written: {error}") from None
         self._thread = threading.Thread(target=self._write, name="streamvlm-trace", daemon=True)
         self._thread.start()
 

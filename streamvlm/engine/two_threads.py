@@ -30,6 +30,7 @@ class TwoThreadEngine(Engine):
 
     def __init__(self, model: VisionLanguageModel, *, backend: Backend | BackendTable = "sdpa") -> None:
         super().__init__(model, backend=backend)
+        self.eases = False
         self.turn = threading.Lock()
         self._mine: Callable[[Bid[Work]], bool] = lambda bid: True
         self._writes = threading.Thread(target=self._write, name="streamvlm-write", daemon=True)

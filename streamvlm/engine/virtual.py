@@ -164,7 +164,8 @@ class Simulation:
         stream = StreamState(self._model, config, eyes, lambda event: None, paced=True, clock=self.clock)  # type: ignore[arg-type]
         life = Life(stream, eyes, answers, length)
         stream.emit = life.hear
-        stream.ladder = Ladder(min(interval(stream), LONGEST_LAG))
+        if self.engine.eases:
+            stream.ladder = Ladder(min(interval(stream), LONGEST_LAG))
         self.lives.append(life)
         self.engine.adopt(stream)
         return life
