@@ -292,3 +292,23 @@ def test_a_question_too_long_for_its_room_fails_alone(agent: Agent, folder: Path
         results = play(agent, protocol, [*colors(2.0), long, *colors(6.0)], folder / "videos" / "b.mp4")
         assert [r.status for r in results] == ["answered", "failed", "answered"]
         assert "max_question_tokens" in results[1].note
+
+
+@pytest.mark.slow
+def test_processes_of_accelerate_share_a_run(whole: Path, folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "streamvlm.cli", "bench", "run", "ovobench", "--data", str(folder / "ovo.json")]
+    command += ["--videos", str(folder / "videos")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*command, "--frames", "8", "--out", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.glob("results*")) == ["results.1-of-2.jsonl", "results.2-of-2.jsonl"]
+    assert journal.load(tmp_path).results == journal.load(whole).results
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert json.loads(line)["counts"]["missing"] == 0, "the first process scores when all are done"
