@@ -156,7 +156,7 @@ def test_a_new_size_or_a_loss_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ("dtdd", "unknown pruning method 'dtdd'; methods are gate, dtd, roi"),
+        ("dtdd", "unknown pruning method 'dtdd'; methods are gate, cacher, dtd"),
         ("dtd(taus=1)", "dtd has tau, by, against"),
         ("cap", "cap needs tokens"),
         ("cap(0)", "at least 1, got 0"),

@@ -29,6 +29,8 @@ MOST_KEPT = 0.2  # share of tokens that the best composition may keep
 NONE = "none"
 COMPOSITIONS = (
     "gate",
+    "cacher",
+    "cacher+dtd",
     "dtd",
     "dtd(tau=0.06)",
     "dtd(tau=0.1)",

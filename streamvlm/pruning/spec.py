@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 
 from streamvlm.pruning.budget import TokenBudget
+from streamvlm.pruning.cacher import Cacher
 from streamvlm.pruning.cap import Cap
 from streamvlm.pruning.carriers import Carriers
 from streamvlm.pruning.dtd import Dtd
@@ -25,13 +26,14 @@ from streamvlm.pruning.vidcom2 import VidCom2
 
 Methods = Mapping[str, type[Method]]
 GATES: tuple[type[Method], ...] = (Gate,)
+ENCODERS: tuple[type[Method], ...] = (Cacher,)
 PRUNERS: tuple[type[Method], ...] = (Dtd, Roi, Stc, VidCom2, DyCoke, Exemplars, ToMe, Cap, Carriers, TokenBudget)
 COMPRESSORS: tuple[type[Method], ...] = (KeyNorm, InfiniPot, LiveVlm, ReSv)
 
 
 def prune_methods() -> dict[str, type[Method]]:
     """Every method by its name, in the order in which they can stand."""
-    return {method.name: method for method in (*GATES, *PRUNERS, *COMPRESSORS)}
+    return {method.name: method for method in (*GATES, *ENCODERS, *PRUNERS, *COMPRESSORS)}
 
 
 def parse_prune(spec: str, methods: Methods | None = None) -> tuple[Method, ...]:
