@@ -53,6 +53,14 @@ def test_costs_follow_a_machine_that_gets_slower_and_shrug_off_one_hiccup() -> N
     assert costs.step(50, 0) == pytest.approx(2 * before, rel=0.1)
 
 
+def test_a_first_step_that_compiles_is_not_taken_for_the_rule() -> None:
+    costs = CostModel()
+    costs.learn(100, 0, 30.0)
+    for rows in range(10, 30):
+        costs.learn(rows, 0, 1e-3 + 1e-4 * rows)
+    assert costs.step(20, 0) == pytest.approx(3e-3, rel=0.05)
+
+
 def test_costs_are_never_negative() -> None:
     costs = CostModel()
     for rows in range(1, 60):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import numpy as np
 
 SCALE = np.array([1.0, 1e-2, 1e-5])  # of steps, rows and pairs, so that all three are of the order of one
@@ -23,6 +25,7 @@ class CostModel:
         self._gram = np.eye(3) * RIDGE
         self._right = np.zeros(3)
         self._weights = np.array(prior) / SCALE
+        self._first: list[tuple[int, int, float]] = []  # steps seen before it was warm
 
     @property
     def warm(self) -> bool:
@@ -44,14 +47,28 @@ class CostModel:
 
     def learn(self, rows: int, pairs: int, seconds: float) -> None:
         """A step of so many rows and pairs took `seconds`."""
-        if self.warm:
-            seconds = min(seconds, OUTLIER * max(self.step(rows, pairs), 1e-6))
+        self.steps += 1
+        if self.steps <= WARM:
+            self._first.append((rows, pairs, seconds))
+            if self.steps == WARM:
+                self._begin()
+            return
+        self._enter(rows, pairs, min(seconds, OUTLIER * max(self.step(rows, pairs), 1e-6)))
+        self._weights = self._solve()
+
+    def _begin(self) -> None:
+        """Believe the first steps, but for those in which something was loaded or compiled."""
+        usual = statistics.median(seconds for _, _, seconds in self._first)
+        for rows, pairs, seconds in self._first:
+            if seconds <= OUTLIER * usual:
+                self._enter(rows, pairs, seconds)
+        self._first.clear()
+        self._weights = self._solve()
+
+    def _enter(self, rows: int, pairs: int, seconds: float) -> None:
         x = np.array([1.0, rows, pairs]) * SCALE
         self._gram = self._forget * self._gram + np.outer(x, x)
         self._right = self._forget * self._right + x * seconds
-        self.steps += 1
-        if self.warm:
-            self._weights = self._solve()
 
     def _solve(self) -> np.ndarray:
         """Least squares with the negative coefficients taken out, one by one."""
