@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +16,7 @@ from streamvlm import Agent, FramePerceived, StreamEnded, StreamStats, format_pr
 from streamvlm.pruning.cap import Cap
 from streamvlm.pruning.dtd import Dtd
 from streamvlm.pruning.economy import Economy
-from streamvlm.pruning.protocols import Method, Patch, StreamFacts, TokenBlock, TokenPruner
-from streamvlm.pruning.stage import Stateless
+from streamvlm.pruning.protocols import Patch, StreamFacts
 from streamvlm.types import Frame
 
 
@@ -177,32 +176,13 @@ def test_words_and_records_are_the_same() -> None:
     assert parse_prune(format_prune(records)) == records
 
 
-@dataclass(frozen=True, slots=True)
-class EverySecond:
-    """The recipe of CONTRIBUTING.md: every second place, in turns."""
-
-    name: ClassVar[str] = "every_second"
-    paper: ClassVar[str] = "none"
-
-    odd_first: bool = False
-
-    def start(self, facts: StreamFacts) -> TokenPruner:
-        return _EverySecond(self)
-
-
-class _EverySecond(Stateless):
-    def __init__(self, settings: EverySecond) -> None:
-        self.turn = settings.odd_first
-
-    def prune(self, block: TokenBlock) -> TokenBlock:
-        self.turn = not self.turn
-        return block.keep(block.tokens.slot % 2 == int(not self.turn))
-
-
-def test_a_pruner_of_ones_own_is_a_record_and_a_stage() -> None:
-    own: Method = EverySecond(odd_first=True)
-    assert parse_prune("every_second(true)", {"every_second": EverySecond}) == (own,)
-    events, stats, _ = run(noise(6), "llava_onevision", prune=(EverySecond(),))
+def test_the_recipe_of_contributing_adds_a_pruner() -> None:
+    section = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text().split("## Add a pruner")[1]
+    recipe: dict[str, Any] = {"__name__": "recipe"}
+    exec(compile(section.split("```python")[1].split("```")[0], "CONTRIBUTING.md", "exec"), recipe)
+    method = recipe["EverySecond"]
+    assert parse_prune("every_second(true)", {"every_second": method}) == (method(odd_first=True),)
+    events, stats, _ = run(noise(6), "llava_onevision", prune=(method(),))
     assert [e.kept for e in events[:2]] == [(0, 2, 4, 6, 8), (1, 3, 5, 7)]
     assert stats.saved.pruned == sum(9 - len(e.kept) for e in events)
 
