@@ -299,7 +299,7 @@ def test_processes_of_accelerate_share_a_run(whole: Path, folder: Path, tmp_path
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "streamvlm.cli", "bench", "run", "ovobench", "--data", str(folder / "ovo.json")]
     command += ["--videos", str(folder / "videos")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [*command, "--frames", "8", "--out", str(tmp_path)],
         env=environment,

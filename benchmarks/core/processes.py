@@ -21,7 +21,7 @@ def own_shard(wanted: Shard) -> Iterator[tuple[Shard, bool, dict[str, str]]]:
     import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
     count, index = state.num_processes, state.process_index
     device = {"device": f"cuda:{state.local_process_index}"} if torch.cuda.is_available() else {}
     try:

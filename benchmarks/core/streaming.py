@@ -71,7 +71,8 @@ class StreamPlayer(Player):
         if sample.alert is None:
             return [_Step(at, live, self._ask)]
         if sample.kind == "proactive":
-            return [_Step(at, live, self._begin), _Step(sample.alert.until, live, self._end)]
+            # A file is shown no further before its watches have looked, so a frame later they all have.
+            return [_Step(at, live, self._begin), _Step(sample.alert.until + 1 / self.protocol.fps, live, self._end)]
         rounds = max(1, round(sample.alert.until - at))
         return [_Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
 
@@ -98,8 +99,10 @@ class StreamPlayer(Player):
     def _end(self, live: _Live, stream: Stream, at: float) -> Outcome:
         """What was called out by then; firing later could not be right any more."""
         sample, watch = live.sample, live.watch
+        assert sample.alert is not None
         _reach(stream, at)
-        fired = watch.fired if watch else ()
+        until = sample.alert.until
+        fired = [event for event in (watch.fired if watch else ()) if event.pts <= until + SLACK]
         for event in fired:
             text = event.answer.text() if event.answer else ""
             live.turns.append(Turn("assistant", text, seconds(event.pts)))
