@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,11 @@ def test_words_and_records_are_the_same() -> None:
     assert parse_prune(format_prune(records)) == records
 
 
-def test_the_recipe_of_contributing_adds_a_pruner() -> None:
+def test_the_recipe_of_contributing_adds_a_pruner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text().split("## Add a pruner")[1]
-    recipe: dict[str, Any] = {"__name__": "recipe"}
-    exec(compile(section.split("```python")[1].split("```")[0], "CONTRIBUTING.md", "exec"), recipe)
-    method = recipe["EverySecond"]
+    (tmp_path / "pruner_recipe.py").write_text(section.split("```python")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    method = import_module("pruner_recipe").EverySecond
     assert parse_prune("every_second(true)", {"every_second": method}) == (method(odd_first=True),)
     events, stats, _ = run(noise(6), "llava_onevision", prune=(method(),))
     assert [e.kept for e in events[:2]] == [(0, 2, 4, 6, 8), (1, 3, 5, 7)]
