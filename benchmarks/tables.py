@@ -30,7 +30,7 @@ POLICIES = {
     "sliding_recompute": "window recomputed per frame",
     "last_frames": "last 4 frames recomputed",
 }
-PERF = ("flatness", "lag", "tokens")  # the modules in benchmarks/perf
+PERF = ("flatness", "lag", "store", "tokens")  # the modules in benchmarks/perf
 WAYS = {
     "live": "live, at its moment",
     "while_watching": "from disk, at the end",
@@ -194,12 +194,38 @@ def tokens(report: dict[str, Any]) -> str:
     return text + table(head, rows) + (picture if (README.parent / PARETO).exists() else "")
 
 
+def store(report: dict[str, Any]) -> str:
+    """What a question costs early and late, and where the time goes; the disk and the RAM."""
+    early, late = report["day"]["early"], report["day"]["late"]
+    parts = {
+        "to the first token": "to_first_token_ms",
+        "… its question read to know what to look for": "probe_ms",
+        "… search and choice": "select_ms",
+        "… blocks read": "read_ms",
+        "… blocks placed": "place_ms",
+        "the whole answer": "whole_answer_ms",
+    }
+    costs = {name: (early[key], late[key]) for name, key in parts.items()}
+    rows = [[name, f"{a:.1f} ms", f"{b:.1f} ms", f"{b / a:.2f}" if a else "-"] for name, (a, b) in costs.items()]
+    held, cold, spill = report["day"]["store"], report["reading"]["cold"], report["spill"]
+    text = (
+        f"`{report['model']}` at {report['fps']:g} frame/s, {held['blocks']} stored frames, "
+        f"{held['bytes'] / 1e9:.1f} GB: medians of {late['questions']} questions about everything stored. From the "
+        f"first to the last of them the process grew by {report['rss_growth_mb']:.0f} MiB. Reading through the store "
+        f"reaches {100 * cold['store_over_plain']:.0f} % of a plain sequential read of the same bytes, scattered over "
+        f"them {100 * cold['scattered_over_plain']:.0f} %, neither in the system's cache. Watching with a store takes "
+        f"{100 * spill['step_overhead']:+.1f} % time per frame.\n\n"
+    )
+    return text + table(["median", f"{early['hours']:g} h stored", f"{late['hours']:g} h stored", "ratio"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "streamworld": streamworld,
     "present": present,
     "past": past,
     "flatness": flatness,
     "lag": lag,
+    "store": store,
     "tokens": tokens,
     "watches": watches,
 }

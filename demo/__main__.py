@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from streamvlm import Agent, StreamVLMError
-from streamvlm.demo.job import ask_the_past, put_all, read_questions
+from streamvlm.demo.job import ask_the_past, put_all, read_questions, save_pictures
 from streamvlm.demo.report import Table, memory
 
 FOLDER = Path(__file__).resolve().parent
@@ -32,8 +32,13 @@ def run(video: Path, questions: Path, model: str = "tiny") -> tuple[int, int]:
             print(f"\n{memory(stream.wait())}\nOne pass over the video took {time.monotonic() - begun:.1f} s.\n")
             end = stream.now or 0.0
         print("Asked again of the memory on disk, reopened as after a restart (not counted below):\n")
+        gone = []
         for exchange in ask_the_past(agent, store, asked, end):
+            gone.append(exchange)
             print(table.past(exchange), flush=True)
+        pictures = save_pictures(gone)
+        if pictures:
+            print(f"\nWhat it was shown for them: {pictures[0]} and {len(pictures) - 1} more beside it")
         print()
     return right, len(asked)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +79,15 @@ def ask_the_past(agent: Agent, store: Path, questions: Sequence[Question], end: 
             answer = past.ask(question.question, between=(max(0.0, question.time - REACH), question.time))
             answer.text(timeout=PATIENCE)
             yield Exchange(question, answer)
+
+
+def save_pictures(exchanges: Sequence[Exchange]) -> list[Path]:
+    """Write the newest picture that each answer about the past was shown, into a folder that stays."""
+    folder = Path(tempfile.mkdtemp(prefix="streamvlm-demo-"))
+    written = []
+    for exchange in exchanges:
+        moments = [moment for moment in exchange.answer.recalled if moment.thumbnail]
+        if moments:
+            written.append(folder / f"{exchange.asked.time:04.1f}s.jpg")
+            written[-1].write_bytes(moments[-1].thumbnail)
+    return written

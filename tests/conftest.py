@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from families import random_model
 
 from streamvlm.world.video import VideoSpec, render
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` are left out unless asked for; then a skip would look like a pass."""
+    if item.get_closest_marker("gpu") is not None and not torch.cuda.is_available():
+        pytest.fail("needs a CUDA device, and this machine has none", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

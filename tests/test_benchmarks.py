@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, present, tables
-from streamvlm.benchmarks.perf import flatness, lag, tokens
+from streamvlm.benchmarks.perf import flatness, lag, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(flatness, "RESULTS", root)
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
         lag.main([*options, *LAG])
+        store.main([*options, "--hours", "0.2", "--turns", "1", "--folder", str(root)])
         present.main([*options, *PRESENT])
         patch.setattr(tokens, "RESULTS", root)
         tokens.main([*options, *TOKENS, "--picture", str(root / "tokens.svg")])
@@ -49,6 +50,24 @@ def result(folder: Path, name: str) -> dict[str, Any]:
     assert report["benchmark"] == name
     assert isinstance(report, dict)
     return report
+
+
+def test_a_day_in_memory_adds_up(folder: Path) -> None:
+    report = result(folder, "store")
+    early, late = report["day"]["early"], report["day"]["late"]
+    assert report["question_cost_24h_over_1h"] == pytest.approx(
+        late["whole_answer_ms"] / early["whole_answer_ms"], abs=1e-3
+    )
+    for asked in (early, late):
+        parts = sum(asked[f"{part}_ms"] for part in ("probe", "wait", "select", "read", "place"))
+        assert 0 < asked["to_first_token_ms"] <= asked["whole_answer_ms"] and parts > 0
+        assert asked["blocks"] > 1 and asked["questions"] == 30
+        tokens = asked["tokens"]
+        assert tokens["seen"] == tokens["window"] + tokens["stored"] + tokens["dropped"] and tokens["dropped"] == 0
+    assert early["hours"] == pytest.approx(0.1, abs=0.01) and late["hours"] == pytest.approx(0.2, abs=0.01)
+    assert report["day"]["store"]["blocks"] > 700
+    for cold in report["reading"]["cold"], report["reading"]["cached"]:
+        assert cold["store_over_plain"] == pytest.approx(cold["store_mb_s"] / cold["plain_mb_s"], abs=2e-3)
 
 
 def test_flatness_counts_every_frame_token_and_slot(folder: Path) -> None:

@@ -58,3 +58,5 @@ def test_the_shipped_model_answers_at_least_nine_of_the_shipped_ten(capsys: pyte
     assert printed[-1] in ("demo: 9/10 right", "demo: 10/10 right")
     past = printed[next(i for i, line in enumerate(printed) if line.startswith("Asked again")) :]
     assert sum(line.endswith("right") for line in past[:-1]) >= 4, "what left the window comes back from disk"
+    shown = next(line for line in past if line.startswith("What it was shown"))
+    assert Path(shown.split()[6]).read_bytes().startswith(b"\xff\xd8"), "a JPEG"

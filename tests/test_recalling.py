@@ -17,6 +17,7 @@ from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
 from streamvlm.memory.blocks import KVBlock
 from streamvlm.memory.recalling import recall
+from streamvlm.memory.slots import CacheShape, LayerRows, SlotCache
 from streamvlm.models.attention import Backend, Group
 from streamvlm.models.base import VisionLanguageModel
 
@@ -116,6 +117,28 @@ def test_every_layer_spans_the_same_positions() -> None:
     window.close_reader(reader)
     window.check()
     assert cache.free == free
+
+
+@pytest.mark.gpu
+def test_blocks_are_loaded_onto_a_device() -> None:
+    """Rows of fp16 from a disk become the same slots there as here, for all layers and for layers of their own."""
+    rows, keys, values = 40, *torch.randn(2, 3, 2, 40, 16, generator=torch.Generator().manual_seed(1)).half()
+    positions = torch.arange(rows).unsqueeze(1).expand(-1, 3).contiguous()
+
+    def rotary(at: Tensor) -> tuple[Tensor, Tensor]:
+        angles = at[:, :1].float() * torch.linspace(0.01, 1.0, 16, device=at.device)
+        return angles.cos(), angles.sin()
+
+    held = []
+    for device in ("cpu", "cuda"):
+        cache = SlotCache(CacheShape(3, 2, 16, 200, torch.float32, torch.device(device)), rotary)
+        reader = cache.open_reader(100)
+        cache.load(reader, keys, values, positions)
+        cache.load_layers(reader, [LayerRows(keys[n, :, n:], values[n, :, n:], positions[n:]) for n in range(3)])
+        cache.check()
+        held.append((cache.keys.cpu(), cache.values.cpu()))
+    for here, there in zip(*held, strict=True):
+        assert_close(there, here, atol=1e-5, rtol=1e-5)
 
 
 def test_a_stream_answers_with_layers_that_choose(tmp_path: Path) -> None:

@@ -119,6 +119,18 @@ def test_export_import_and_gc(folder: Path, tmp_path: Path) -> None:
     assert run("ls", folder).stdout == ""
 
 
+def test_pictures_are_written_for_their_owner_alone(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("pictures", folder, out, "--from", 3, "--to", 6)
+    assert (result.exit_code, result.stdout) == (0, f"{out}: 3 pictures\n")
+    written = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert written == {f"{number}.00.jpg": bytes([number]) * 9 for number in (3, 4, 5)}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600}
+    (tmp_path / "file").write_text("")
+    refused = run("pictures", folder, tmp_path / "file")
+    assert refused.exit_code == 1 and "cannot be made" in refused.stderr
+
+
 def test_commands_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     for command in ("ls", "info", "verify", "rebuild", "gc"):
         result = run(command, tmp_path / "none")

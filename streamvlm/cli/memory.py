@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from streamvlm.errors import StreamVLMError
+from streamvlm.errors import StoreError, StreamVLMError
 
 if TYPE_CHECKING:
     from streamvlm import BlockStore
@@ -104,6 +105,32 @@ def export_file(
         typer.echo(f"{out}: {export_blocks(store, out, entries)} blocks")
 
 
+@app.command()
+def pictures(
+    path: Folder,
+    out: Annotated[Path, typer.Argument(help="The folder to write them to, made if there is none.")],
+    start: Start = 0.0,
+    stop: Stop = END,
+) -> None:
+    """Write the small pictures stored beside the blocks, as SECONDS.jpg, for instance those of an answer's evidence."""
+    written = damaged = 0
+    with _reading(path) as store:
+        _told(lambda: _make_folder(out))
+        for entry in store.spans(start, stop):
+            try:
+                picture = store.picture(entry)
+            except StreamVLMError as error:
+                typer.echo(f"error: {error}", err=True)
+                damaged += 1
+                continue
+            if picture:
+                _write_private(out / f"{entry.start:.2f}.jpg", picture)
+                written += 1
+    typer.echo(f"{out}: {written} pictures")
+    if damaged:
+        raise typer.Exit(1)
+
+
 @app.command("import")
 def import_file(
     path: Folder,
@@ -131,6 +158,22 @@ def gc(
             return store.gc(limit, before)
 
     typer.echo(f"{path}: {_told(collect)} bytes freed")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(out, f"cannot be made: {error.strerror}") from error
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """A file that only its owner may read: it shows the video."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise StoreError(path, f"cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -171,7 +171,8 @@ class LongTermMemory:
         hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None, selection=selection)
         budget, chosen = Budget(tokens=self._config.retrieve_tokens), []
         for row in range(len(hits.blocks) if len(hits) else 0):
-            found = [c for c in candidates(hits, self._cost, row) if c.stop <= search.now + 1e-6]
+            costs = self._costs(hits.blocks[row].tolist())
+            found = [c for c in candidates(hits, costs.__getitem__, row) if c.stop <= search.now + 1e-6]
             chosen.append(select(found, TopK(k), budget=budget, window=search.window).candidates)
         return chosen
 
@@ -199,11 +200,11 @@ class LongTermMemory:
             logger.warning("a block is left out of what was recalled: %s", error)
             return None
 
-    def _cost(self, block_id: int) -> tuple[int, int]:
-        entry = self.store.catalogue.find([block_id]).get(block_id)
-        if entry is None:  # dropped for the quota a moment ago: fits no budget
-            return sys.maxsize, sys.maxsize
-        return entry.tokens, entry.extent
+    def _costs(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Tokens and extent of each block. What was dropped for the quota a moment ago fits no budget."""
+        entries = self.store.catalogue.find(ids)
+        gone = dict.fromkeys(ids, (sys.maxsize, sys.maxsize))
+        return gone | {i: (entry.tokens, entry.extent) for i, entry in entries.items()}
 
     def stop(self, window: Window | None) -> None:
         """Take what a `window` that is closed still holds, and no more searches; does not wait."""

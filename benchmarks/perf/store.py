@@ -1,0 +1,296 @@
+"""Does memory stay cheap after a day? A store of 24 hours: its questions, its disk and its RAM.
+
+The first minutes of a stream at one frame per second are watched with a store. What they left there is written again,
+a little changed and at later times, through the same store, until it holds an hour, and later a day: blocks of the
+true shape that no model had to compute. After an hour and after the day the stream goes on, by the real engine, and
+the same questions are asked of everything stored; what one costs is the time from asking to its whole answer.
+Spilling is measured as time per frame against the same stream without a store, taking turns. Reading is measured
+against a plain sequential read of the same bytes, the system's cache of the file dropped before each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from streamvlm import Agent, Answer, BlockStore, Frame, FramePerceived, RecallCost, SamplingConfig, Stream, load_model
+from streamvlm.benchmarks.harness import finish
+from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
+
+PICTURES = 256  # different ones, shown over and over
+FPS = 1.0
+MINUTE, HOUR = 60.0, 3600.0
+COMMIT = 64  # blocks, as the spiller does
+QUESTIONS = (
+    "what color is the cross?", "what shape is the red object?", "how many objects are there?",
+    "where is the star?", "what number is on the sign?", "is there a blue circle?",
+)  # fmt: skip
+ROUNDS = 5  # of the questions, after one that is not counted
+TURN = 100  # frames with a store, then as many without
+READ_BYTES = 512 << 20  # read at most, each way
+AT_ONCE = 64  # blocks a question reads at most
+CHUNK = 1 << 20  # of the plain read
+
+
+@dataclass(slots=True, eq=False)
+class Memory:
+    """Memory of the process at moments of the stream."""
+
+    seconds: list[float] = field(default_factory=list)
+    rss: list[float] = field(default_factory=list)  # MiB
+    unique: list[float] = field(default_factory=list)  # MiB that no page cache shares: the mapped index is left out
+
+    def note(self, at: float) -> None:
+        """As of now."""
+        info = psutil.Process().memory_full_info()
+        self.seconds.append(at)
+        self.rss.append(info.rss / 2**20)
+        self.unique.append(info.uss / 2**20)
+
+
+def shown(pictures: Sequence[Tensor]) -> Iterator[Frame]:
+    """Frames without an end."""
+    for index, picture in enumerate(cycle(pictures)):
+        yield Frame(picture, index / FPS, 1 / FPS)
+
+
+def play(stream: Stream, until: float) -> float:
+    """Let the stream run on to `until` seconds of stream time; wall seconds that took."""
+    begun = time.perf_counter()
+    events = stream.listen()
+    stream.play(until)
+    for event in events:
+        if isinstance(event, FramePerceived) and event.pts > until - 1 / FPS + 1e-6:
+            return time.perf_counter() - begun
+    raise RuntimeError(f"the stream ended before {until} s: {stream.error}")
+
+
+def cost(answers: Sequence[Answer], seconds: Sequence[float]) -> dict[str, Any]:
+    """What a question cost: medians in ms, the first round left out."""
+    parts = [answer.recall_cost or RecallCost() for answer in answers]
+    found: dict[str, list[float]] = {
+        "to_first_token_ms": [1e3 * (a.ttft_s or 0.0) for a in answers],
+        "whole_answer_ms": [1e3 * s for s in seconds],
+        **{f"{n}_ms": [1e3 * getattr(p, n) for p in parts] for n in ("probe", "wait", "select", "read", "place")},
+        "blocks": [len(a.recalled) for a in answers],
+    }
+    counted = {name: values[len(QUESTIONS) :] for name, values in found.items()}
+    return {
+        "questions": len(answers) - len(QUESTIONS),
+        **{name: round(statistics.median(values), 3) for name, values in counted.items()},
+    }
+
+
+def ask(stream: Stream) -> dict[str, Any]:
+    """All questions, one after the other, each about everything stored."""
+    answers, seconds = [], []
+    for question in [*QUESTIONS] * (1 + ROUNDS):
+        begun = time.perf_counter()
+        answers.append(stream.ask(question))
+        answers[-1].text()
+        seconds.append(time.perf_counter() - begun)
+    if not all(answer.recalled for answer in answers):
+        raise RuntimeError("a question brought nothing back")
+    return cost(answers, seconds)
+
+
+def lengthen(folder: Path, until: float, memory: Memory) -> float:
+    """Write what is stored again, changed a little, until the store reaches `until` seconds; returns where it ends."""
+    seeded = torch.Generator().manual_seed(0)
+    with BlockStore.open(folder / "blocks") as store:
+        last = list(store.blocks())[-PICTURES:]
+        end, written = last[-1].stop, 0
+        for block in cycle(store.read([entry.id for entry in last])):
+            if end >= until:
+                break
+            noise = 0.05 * torch.randn(*block.keys.shape[:2], 1, block.keys.shape[3], generator=seeded)
+            stop = end + block.stop - block.start
+            if store.put(replace(block, keys=block.keys + noise, start=end, stop=stop, id=-1)) is None:
+                raise RuntimeError("the disk is full")
+            end, written = stop, written + 1
+            if written % COMMIT == 0:
+                store.commit()
+            if written % 3600 == 0:
+                memory.note(end)
+    return end
+
+
+def go_on(agent: Agent, pictures: Sequence[Tensor], folder: Path, end: float, memory: Memory) -> dict[str, Any]:
+    """Watch on where the store ends until the window is full, and ask."""
+    begun = time.perf_counter()
+    with agent.watch(shown(pictures), fps=FPS, store=str(folder)) as stream:
+        opening = time.perf_counter() - begun
+        play(stream, end + MINUTE)
+        asked = ask(stream)
+        memory.note(end)
+        stats = stream.stats
+    tokens = {name: getattr(stats, f"tokens_{name}") for name in ("seen", "window", "stored", "dropped")}
+    return {"hours": round(end / HOUR, 3), "opening_seconds": round(opening, 2), **asked, "tokens": tokens}
+
+
+def live_through(agent: Agent, pictures: Sequence[Tensor], folder: Path, seconds: float) -> dict[str, Any]:
+    """An hour and its questions, then the day and the same questions."""
+    memory = Memory()
+    with agent.watch(shown(pictures), fps=FPS, store=str(folder)) as stream:
+        play(stream, PICTURES / FPS)
+    early = go_on(agent, pictures, folder, lengthen(folder, min(HOUR, seconds / 2), memory), memory)
+    mark = len(memory.rss) - 1
+    log.info("early: %s", early)
+    late = go_on(agent, pictures, folder, lengthen(folder, seconds, memory), memory)
+    log.info("late: %s", late)
+    with BlockStore.open(folder / "blocks", readonly=True) as store:
+        held = asdict(store.stats())
+    return {
+        "early": early,
+        "late": late,
+        "rss_growth_mb": round(memory.rss[-1] - memory.rss[mark], 1),
+        "unique_growth_mb": round(memory.unique[-1] - memory.unique[mark], 1),
+        "memory": [[round(x, 1) for x in row] for row in zip(memory.seconds, memory.rss, memory.unique, strict=True)],
+        "store": {name: held[name] for name in ("blocks", "tokens", "segments", "bytes")},
+    }
+
+
+def overhead(agent: Agent, pictures: Sequence[Tensor], folder: Path, turns: int) -> dict[str, Any]:
+    """Seconds per frame with a store over without: two streams taking turns, medians of their turns."""
+    with ExitStack() as stack:
+        plain = stack.enter_context(agent.watch(shown(pictures), fps=FPS))
+        storing = stack.enter_context(agent.watch(shown(pictures), fps=FPS, store=str(folder)))
+        taken: dict[str, list[float]] = {"without": [], "with": []}
+        for turn in range(turns + 1):
+            order = [("without", plain), ("with", storing)]
+            for name, stream in order if turn % 2 else reversed(order):
+                taken[name].append(1e3 * play(stream, (turn + 1) * TURN / FPS) / TURN)
+        without, kept = (statistics.median(taken[name][1:]) for name in ("without", "with"))
+    return {
+        "frames": turns * TURN,
+        "ms_per_frame_without": round(without, 3),
+        "ms_per_frame_with": round(kept, 3),
+        "step_overhead": round(kept / without - 1, 4),
+    }
+
+
+def drop_cache(paths: Sequence[Path]) -> None:
+    """Have the system forget what it holds of these files, so that the disk is read."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+
+def plain_read(path: Path, start: int, nbytes: int) -> None:
+    """Read bytes in order and do nothing with them."""
+    buffer = memoryview(bytearray(CHUNK))
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while nbytes > 0:
+            nbytes -= file.readinto(buffer[: min(CHUNK, nbytes)]) or nbytes
+
+
+def throughput(read: Callable[[], None], paths: Sequence[Path], nbytes: int, *, cold: bool) -> float:
+    """Megabytes per second, the best of three."""
+    best = 0.0
+    for _ in range(3):
+        if cold:
+            drop_cache(paths)
+        begun = time.perf_counter()
+        read()
+        best = max(best, nbytes / (time.perf_counter() - begun) / 1e6)
+    return round(best, 1)
+
+
+def reading(folder: Path) -> dict[str, Any]:
+    """Blocks through the store, in order and scattered as a question's are, against their bytes read plainly."""
+    with BlockStore.open(folder / "blocks", readonly=True) as store:
+        segment = next(store.blocks()).segment
+        path = folder / "blocks" / f"seg-{segment:06d}.kv"
+        entries, nbytes = [], 0
+        for entry in store.blocks():
+            if entry.segment != segment or nbytes > READ_BYTES:
+                break
+            entries.append(entry)
+            nbytes += entry.length
+        ids = [entry.id for entry in entries]
+        mixed = random.Random(0).sample(ids, len(ids))
+
+        def through(order: Sequence[int]) -> None:
+            for i in range(0, len(order), AT_ONCE):
+                store.read(order[i : i + AT_ONCE])
+
+        found: dict[str, Any] = {"bytes": nbytes, "blocks": len(ids)}
+        for name, cold in (("cold", True), ("cached", False)):
+            sequential = throughput(lambda: plain_read(path, entries[0].offset, nbytes), [path], nbytes, cold=cold)
+            in_order = throughput(lambda: through(ids), [path], nbytes, cold=cold)
+            scattered = throughput(lambda: through(mixed), [path], nbytes, cold=cold)
+            found[name] = {
+                "plain_mb_s": sequential,
+                "store_mb_s": in_order,
+                "scattered_mb_s": scattered,
+                "store_over_plain": round(in_order / sequential, 3),
+                "scattered_over_plain": round(scattered / sequential, 3),
+            }
+    return found
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The overhead, the day, the disk."""
+    model = load_model(begin(arguments))
+    pictures = draw_pictures(7, PICTURES, FPS)
+    with ExitStack() as stack:
+        place = arguments.folder or tempfile.gettempdir()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-store-", dir=place)))
+        agent = stack.enter_context(Agent(model, sampling=SamplingConfig(max_new_tokens=8)))
+        spill = overhead(agent, pictures, folder / "turns", arguments.turns)
+        log.info("overhead: %s", spill)
+        day = live_through(agent, pictures, folder / "day", arguments.hours * HOUR)
+        read = reading(folder / "day")
+    early, late = day["early"], day["late"]
+    return {
+        "model": arguments.model,
+        "threads": arguments.threads,
+        "hours": arguments.hours,
+        "fps": FPS,
+        "question_cost_24h_over_1h": round(late["whole_answer_ms"] / early["whole_answer_ms"], 3),
+        "first_token_24h_over_1h": round(late["to_first_token_ms"] / early["to_first_token_ms"], 3),
+        "read_over_sequential": read["cold"]["store_over_plain"],
+        "spill_step_overhead": spill["step_overhead"],
+        "rss_growth_mb": day["rss_growth_mb"],
+        "spill": spill,
+        "day": day,
+        "reading": read,
+    }
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = make_parser("Cost of a question, RAM, spilling and reading over a day of stream.")
+    parser.add_argument("--hours", type=float, default=24.0, help="of stream, at one frame per second")
+    parser.add_argument("--turns", type=positive, default=12, help=f"of {TURN} frames, to measure spilling")
+    parser.add_argument("--folder", help="where to put the store: on the disk to be measured")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it."""
+    arguments = parse(argv)
+    finish(measure(arguments), save=arguments.save, name="store")
+
+
+if __name__ == "__main__":
+    main()
