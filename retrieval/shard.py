@@ -29,6 +29,7 @@ class ShardView:
     file: VectorFile
     rows: Vectors  # float32 [n, width], mapped
     entries: NDArray[np.void]  # ENTRY [blocks], only blocks asked for; their rows do not overlap and are in order
+    whole: bool  # every row is of one of the entries
 
     def gather(self, numbers: NDArray[np.int64]) -> Vectors:
         """Copies of some rows, ascending. They are read and not mapped: a page for each would stay in the process."""
@@ -66,6 +67,7 @@ class Shard:
         self._entries = np.empty(64, ENTRY)
         self._size = 0
         self._where: dict[int, int] = {}
+        self._whole: ShardView | None = None  # of all blocks, as of now
         first = 0
         for record in self.file.restored:
             if record["count"]:
@@ -102,6 +104,8 @@ class Shard:
 
     def view(self, spans: Sequence[Span] | None = None) -> ShardView:
         """The existing blocks that overlap any of `spans`, or all of them."""
+        if spans is None and self._whole is not None:
+            return self._whole
         entries = self._entries[: self._size]
         keep = entries["live"] == 1
         if spans is not None:
@@ -110,9 +114,14 @@ class Shard:
             for a, b in spans:
                 near |= (start < b) & ((stop > a) | (start >= a))  # a block of no length is where it starts
             keep &= near
-        return ShardView(self.hour, self.file, self.file.rows(), entries[keep])
+        rows, kept = self.file.rows(), entries[keep]
+        view = ShardView(self.hour, self.file, rows, kept, int(kept["count"].sum()) == len(rows))
+        if spans is None:
+            self._whole = view
+        return view
 
     def _note(self, block: int, start: float, stop: float, first: int, count: int) -> None:
+        self._whole = None
         if self._size == len(self._entries):
             self._entries = np.resize(self._entries, 2 * self._size)
         self._entries[self._size] = (block, start, stop, first, count, 1)
@@ -120,6 +129,7 @@ class Shard:
         self._size += 1
 
     def _forget(self, block: int) -> None:
+        self._whole = None
         where = self._where.pop(block, None)
         if where is not None:
             self._entries["live"][where] = 0

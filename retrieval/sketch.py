@@ -88,8 +88,7 @@ class Sketches:
 
     def of(self, view: ShardView, k: int) -> Sketch | None:
         """The sketch of a view of all rows of its shard; None for a part of one, too few rows for `k`, or no room."""
-        whole = len(view.rows) == int(view.entries["count"].sum())
-        if not whole or len(view.rows) < max(LEAST, 2 * k) or view.rows.nbytes // 4 > self._budget:
+        if not view.whole or len(view.rows) < max(LEAST, 2 * k) or view.rows.nbytes // 4 > self._budget:
             return None
         sketch = self._of.pop(view.hour, None)
         if sketch is None or sketch.outgrown(view.rows):

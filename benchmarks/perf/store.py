@@ -1,9 +1,9 @@
 """Does memory stay cheap after a day? A store of 24 hours: its questions, its disk and its RAM.
 
 The first minutes of a stream at one frame per second are watched with a store. What they left there is written again,
-a little changed and at later times, through the same store, until it holds an hour, and later a day: blocks of the
-true shape that no model had to compute. After an hour and after the day the stream goes on, by the real engine, and
-the same questions are asked of everything stored; what one costs is the time from asking to its whole answer.
+a little changed and at later times, through the same store, until one holds an hour and another a day: blocks of the
+true shape that no model had to compute. Then both streams go on, by the real engine, and the same questions are asked
+of everything stored, of one and the other in turn; what one costs is the time from asking to its whole answer.
 Spilling is measured as time per frame against the same stream without a store, taking turns. Reading is measured
 against a plain sequential read of the same bytes, the system's cache of the file dropped before each.
 """
@@ -39,7 +39,7 @@ QUESTIONS = (
     "what color is the cross?", "what shape is the red object?", "how many objects are there?",
     "where is the star?", "what number is on the sign?", "is there a blue circle?",
 )  # fmt: skip
-ROUNDS = 5  # of the questions, after one that is not counted
+ROUNDS = 5  # of the questions
 TURN = 100  # frames with a store, then as many without
 READ_BYTES = 512 << 20  # read at most, each way
 AT_ONCE = 64  # blocks a question reads at most
@@ -79,33 +79,26 @@ def play(stream: Stream, until: float) -> float:
     raise RuntimeError(f"the stream ended before {until} s: {stream.error}")
 
 
-def cost(answers: Sequence[Answer], seconds: Sequence[float]) -> dict[str, Any]:
-    """What a question cost: medians in ms, the first round left out."""
-    parts = [answer.recall_cost or RecallCost() for answer in answers]
-    found: dict[str, list[float]] = {
-        "to_first_token_ms": [1e3 * (a.ttft_s or 0.0) for a in answers],
-        "whole_answer_ms": [1e3 * s for s in seconds],
+def cost(asked: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
+    """What a question cost: medians in ms of answers and the seconds until they were whole."""
+    parts = [answer.recall_cost or RecallCost() for answer, _ in asked]
+    found = {
+        "to_first_token_ms": [1e3 * (answer.ttft_s or 0.0) for answer, _ in asked],
+        "whole_answer_ms": [1e3 * seconds for _, seconds in asked],
         **{f"{n}_ms": [1e3 * getattr(p, n) for p in parts] for n in ("probe", "wait", "select", "read", "place")},
-        "blocks": [len(a.recalled) for a in answers],
+        "blocks": [float(len(answer.recalled)) for answer, _ in asked],
     }
-    counted = {name: values[len(QUESTIONS) :] for name, values in found.items()}
-    return {
-        "questions": len(answers) - len(QUESTIONS),
-        **{name: round(statistics.median(values), 3) for name, values in counted.items()},
-    }
+    return {"questions": len(asked), **{name: round(statistics.median(values), 3) for name, values in found.items()}}
 
 
-def ask(stream: Stream) -> dict[str, Any]:
-    """All questions, one after the other, each about everything stored."""
-    answers, seconds = [], []
-    for question in [*QUESTIONS] * (1 + ROUNDS):
-        begun = time.perf_counter()
-        answers.append(stream.ask(question))
-        answers[-1].text()
-        seconds.append(time.perf_counter() - begun)
-    if not all(answer.recalled for answer in answers):
-        raise RuntimeError("a question brought nothing back")
-    return cost(answers, seconds)
+def ask(stream: Stream, question: str) -> tuple[Answer, float]:
+    """One question about everything stored, and the seconds until its whole answer."""
+    begun = time.perf_counter()
+    answer = stream.ask(question)
+    answer.text()
+    if not answer.recalled:
+        raise RuntimeError(f"nothing was brought back for {question!r}")
+    return answer, time.perf_counter() - begun
 
 
 def lengthen(folder: Path, until: float, memory: Memory) -> float:
@@ -129,36 +122,47 @@ def lengthen(folder: Path, until: float, memory: Memory) -> float:
     return end
 
 
-def go_on(agent: Agent, pictures: Sequence[Tensor], folder: Path, end: float, memory: Memory) -> dict[str, Any]:
-    """Watch on where the store ends until the window is full, and ask."""
+def reopen(agent: Agent, pictures: Sequence[Tensor], folder: Path, end: float) -> Stream:
+    """Watch on where a store ends, until the window is full; every question is asked once, not to be counted."""
     begun = time.perf_counter()
-    with agent.watch(shown(pictures), fps=FPS, store=str(folder)) as stream:
-        opening = time.perf_counter() - begun
-        play(stream, end + MINUTE)
-        asked = ask(stream)
-        memory.note(end)
-        stats = stream.stats
+    stream = agent.watch(shown(pictures), fps=FPS, store=str(folder))
+    log.info("opened %s in %.1f s", folder.name, time.perf_counter() - begun)
+    play(stream, end + MINUTE)
+    for question in QUESTIONS:
+        ask(stream, question)
+    return stream
+
+
+def describe(stream: Stream, end: float, asked: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
+    """One stream's share of the report."""
+    stats = stream.stats
     tokens = {name: getattr(stats, f"tokens_{name}") for name in ("seen", "window", "stored", "dropped")}
-    return {"hours": round(end / HOUR, 3), "opening_seconds": round(opening, 2), **asked, "tokens": tokens}
+    return {"hours": round(end / HOUR, 3), **cost(asked), "tokens": tokens}
 
 
 def live_through(agent: Agent, pictures: Sequence[Tensor], folder: Path, seconds: float) -> dict[str, Any]:
-    """An hour and its questions, then the day and the same questions."""
-    memory = Memory()
-    with agent.watch(shown(pictures), fps=FPS, store=str(folder)) as stream:
-        play(stream, PICTURES / FPS)
-    early = go_on(agent, pictures, folder, lengthen(folder, min(HOUR, seconds / 2), memory), memory)
-    mark = len(memory.rss) - 1
-    log.info("early: %s", early)
-    late = go_on(agent, pictures, folder, lengthen(folder, seconds, memory), memory)
-    log.info("late: %s", late)
-    with BlockStore.open(folder / "blocks", readonly=True) as store:
+    """A store of an hour and one of a day, and the same questions to both, taking turns."""
+    memory, ends = Memory(), {"early": min(HOUR, seconds / 2), "late": seconds}
+    for name in ends:
+        with agent.watch(shown(pictures), fps=FPS, store=str(folder / name)) as stream:
+            play(stream, PICTURES / FPS)
+        ends[name] = lengthen(folder / name, ends[name], memory)
+    with ExitStack() as stack:
+        streams: dict[str, Stream] = {}
+        for name, end in ends.items():
+            streams[name] = stack.enter_context(reopen(agent, pictures, folder / name, end))
+            memory.note(end)
+        asked: dict[str, list[tuple[Answer, float]]] = {name: [] for name in streams}
+        for question in [*QUESTIONS] * ROUNDS:
+            for name, stream in streams.items():
+                asked[name].append(ask(stream, question))
+        found = {name: describe(stream, ends[name], asked[name]) for name, stream in streams.items()}
+    with BlockStore.open(folder / "late" / "blocks", readonly=True) as store:
         held = asdict(store.stats())
     return {
-        "early": early,
-        "late": late,
-        "rss_growth_mb": round(memory.rss[-1] - memory.rss[mark], 1),
-        "unique_growth_mb": round(memory.unique[-1] - memory.unique[mark], 1),
+        **found,
+        "rss_growth_mb": round(memory.rss[-1] - memory.rss[-2], 1),
+        "unique_growth_mb": round(memory.unique[-1] - memory.unique[-2], 1),
         "memory": [[round(x, 1) for x in row] for row in zip(memory.seconds, memory.rss, memory.unique, strict=True)],
         "store": {name: held[name] for name in ("blocks", "tokens", "segments", "bytes")},
     }
@@ -258,8 +262,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         agent = stack.enter_context(Agent(model, sampling=SamplingConfig(max_new_tokens=8)))
         spill = overhead(agent, pictures, folder / "turns", arguments.turns)
         log.info("overhead: %s", spill)
-        day = live_through(agent, pictures, folder / "day", arguments.hours * HOUR)
-        read = reading(folder / "day")
+        day = live_through(agent, pictures, folder, arguments.hours * HOUR)
+        read = reading(folder / "late")
     early, late = day["early"], day["late"]
     return {
         "model": arguments.model,
