@@ -35,6 +35,10 @@ def lag(report: dict[str, Any]) -> str:
         f"a time without a break, {report['seconds']:g} s each. Perception never stalls if no frame is later than "
         f"{1e3 * limit:.0f} ms, none is dropped and at most one waits.\n\n"
     )
+    thoughts = [f"{report['watches']} watches"] if report["watches"] else []
+    thoughts += [name for name in ("narrate", "notes") if report[name]]
+    if thoughts:
+        text += f"Meanwhile, in every schedule: {', '.join(thoughts)}.\n\n"
     head = ["schedule", "answers", *LAGS, "tokens/s", "never stalls"]
     return text + table(head, rows) + _predicted(report["predicted"])
 

@@ -18,6 +18,7 @@ from streamvlm.world.questions import Question, TimedQuestion
 SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=32, head_dim=8)
 FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
 LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.3", "--fps", "10", "--predict", "0.5"]
+LAG += ["--watches", "1", "--narrate"]
 PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
 
 TOKENS = ["--worlds", "1", "--seconds", "8", "--per-world", "4", "--prune", "dtd", "--prune", "cap(3)"]

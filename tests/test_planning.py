@@ -118,6 +118,12 @@ def test_something_is_always_granted() -> None:
         assert names(granted) == ["only"], "a step that is too dear is still better than none"
 
 
+def test_a_step_that_is_dear_anyway_is_not_run_for_a_single_token() -> None:
+    planner: Planner[str] = Planner(priced(fixed=40 * MS))
+    granted = planner.plan([bid("token", Sort.TOKEN) for _ in range(16)], 10 * MS, now=0.0)
+    assert len(granted) == 16
+
+
 def test_notes_live_on_what_is_left() -> None:
     planner: Planner[str] = Planner(priced())
     bids = [bid("note", Sort.NOTE), *(bid(f"token {i}", Sort.TOKEN) for i in range(10))]

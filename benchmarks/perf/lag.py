@@ -198,13 +198,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         camera = Camera(pictures, arguments.fps)
         room = {"fps": arguments.fps, "max_readers": max(1, answers), "max_answer_tokens": arguments.tokens}
         with Agent(model, schedule=SCHEDULES[name]) as agent:
-            stream = agent.watch(camera, window_seconds=arguments.window_seconds, **room)
+            thoughts = {"narrate": arguments.narrate, "notes": arguments.notes}
+            stream = agent.watch(camera, window_seconds=arguments.window_seconds, **room, **thoughts)
+            for number in range(arguments.watches):
+                stream.watch(f"the sign shows {number}")
             found = Trial(stream, camera, arguments, answers).run(rounds=name == "blocking")
         sweep[name][str(answers)] = found | {"claim": claim(found, arguments.fps)}
         log.info("%s, %d answers: %s", name, answers, found)
     most = str(max(arguments.answers))
     predicted = predict(model, arguments) if arguments.predict else None
     names = ("model", "answers", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads")
+    names += ("watches", "narrate", "notes")
     return {
         **{name: getattr(arguments, name) for name in names},
         "policies": {name: found[most] for name, found in sweep.items()},
@@ -251,6 +255,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, default=2.0, help="frames the camera shows per second")
     parser.add_argument("--window-seconds", type=float, default=16.0, help="of vision that stay visible")
     parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES), help="to compare")
+    parser.add_argument("--watches", type=int, default=0, help="conditions that are watched for meanwhile")
+    parser.add_argument("--narrate", action="store_true", help="and every second narrated")
+    parser.add_argument("--notes", action="store_true", help="and notes taken")
     parser.add_argument("--predict", type=float, default=0.0, help="virtual seconds to predict; 0 is off")
     parser.add_argument("--predict-fps", type=float, default=2.0, help="of the predicted stream")
     parser.add_argument("--predict-tokens", type=positive, default=128, help="of each of its temporal patches")

@@ -32,7 +32,7 @@ from streamvlm.models.base import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
 
-STEP_PART = 0.25  # of the shortest interval between two frames
+STEP_PART = 0.125  # of the shortest interval between two frames: one waits for a step, and then for its own
 SHORTEST_STEP, LONGEST_STEP = 0.01, 0.25  # seconds, what a step may be planned to take
 
 

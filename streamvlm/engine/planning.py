@@ -15,7 +15,8 @@ from streamvlm.engine.costs import CostModel
 
 T = TypeVar("T")
 
-UNMEASURED_ROWS = 1024  # rows of a step while nothing is known about what they cost
+UNMEASURED_ROWS = 256  # rows of a step while nothing is known about what they cost
+WORTH = 0.5  # of a step's fixed cost that may be spent on rows however short steps should be, or none would be worth it
 LEAST_ROWS = 16  # of a prompt: a smaller piece is not worth a step's while
 
 
@@ -87,7 +88,7 @@ class Planner(Generic[T]):
 
     def plan(self, bids: Sequence[Bid[T]], seconds: float, now: float) -> list[Grant[T]]:
         """What goes into a step that should take no longer than `seconds`; never nothing unless nothing is bid."""
-        room = max(0.0, seconds - self.costs.fixed)
+        room = max(seconds - self.costs.fixed, WORTH * self.costs.fixed)
         queues = {sort: self._ordered([b for b in bids if b.sort is sort], now) for sort in Sort}
         filling: _Filling[T] = _Filling(self.costs, room)
         for sort, share in SHARES.items():
