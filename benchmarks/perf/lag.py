@@ -207,8 +207,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         log.info("%s, %d answers: %s", name, answers, found)
     most = str(max(arguments.answers))
     predicted = predict(model, arguments) if arguments.predict else None
-    names = ("model", "answers", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads")
-    names += ("watches", "narrate", "notes")
+    shown = ("model", "answers", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads")
+    names = (*shown, "watches", "narrate", "notes")
     return {
         **{name: getattr(arguments, name) for name in names},
         "policies": {name: found[most] for name, found in sweep.items()},
