@@ -312,3 +312,11 @@ def test_processes_of_accelerate_share_a_run(whole: Path, folder: Path, tmp_path
     assert journal.load(tmp_path).results == journal.load(whole).results
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert json.loads(line)["counts"]["missing"] == 0, "the first process scores when all are done"
+
+
+def test_every_frame_of_a_stream_is_somebodys_cost_once(agent: Agent, folder: Path) -> None:
+    watched = Sample("w", "w", "v", 0.0, "", "", "proactive", alert=Alert((3.0,), 12.0, condition="there is a sign"))
+    player = PLAYERS["stream"](Setting(Protocol("p", "stream", policy="sink_window", fps=2.0), agent))
+    outcomes = list(player.play([watched, *colors(4.0, 9.0)], VideoFile(folder / "videos" / "b.mp4")))
+    assert len(outcomes) == 3
+    assert sum(cost.frames for _, cost in outcomes) == 26, "12.5 s at two frames a second, and the first"

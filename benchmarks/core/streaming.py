@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from streamvlm import Stream, StreamVLMError, Watch
+from streamvlm import Answer, Stream, StreamVLMError, Watch
 from streamvlm.benchmarks.core.footage import Footage
-from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds, spent
+from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds
 from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
 
 SLACK = 1e-3  # seconds
@@ -23,11 +23,15 @@ class _Live:
     """One sample while it is being played."""
 
     sample: Sample
-    begun: float = 0.0  # monotonic clock
-    frames: int = 0  # as the stream counted them when it began
-    tokens: int = 0
+    cost: Cost  # of its steps so far; what lies between them belongs to others
     watch: Watch | None = None
     turns: list[Turn] = field(default_factory=list)
+
+    def wrote(self, answer: Answer) -> None:
+        """Count what was written for it; the first token that counts is that of its first answer."""
+        cost, wait = self.cost, None if answer.ttft_s is None else round(answer.ttft_s, 6)
+        first = wait if cost.ttft_s is None else cost.ttft_s
+        self.cost = replace(cost, tokens_out=cost.tokens_out + answer.tokens, ttft_s=first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,23 @@ class _Step:
 
     at: float  # seconds
     live: _Live
-    do: Callable[[_Live, Stream, float], Outcome | None]  # the outcome, if that ends the sample
+    do: Callable[[_Live, Stream, float], Result | None]  # the result, if that ends the sample
+
+    def take(self, stream: Stream) -> Outcome | None:
+        """Do it, and count what it took."""
+        begun, before = time.monotonic(), stream.stats
+        try:
+            result = self.do(self.live, stream, self.at)
+        except ValueError as error:  # a question that is too long for the room it has
+            return failed(self.live.sample, error)
+        after, cost = stream.stats, self.live.cost
+        self.live.cost = replace(
+            cost,
+            seconds=round(cost.seconds + time.monotonic() - begun, 6),
+            frames=cost.frames + after.frames - before.frames,
+            tokens_in=cost.tokens_in + after.tokens_seen - before.tokens_seen,
+        )
+        return None if result is None else (result, self.live.cost)
 
 
 class StreamPlayer(Player):
@@ -50,7 +70,7 @@ class StreamPlayer(Player):
             with ExitStack() as stack:
                 stream = stack.enter_context(self._watch(footage, stack))
                 for step in steps:
-                    outcome = _taken(step, stream) if step.live.sample.id in open_samples else None
+                    outcome = step.take(stream) if step.live.sample.id in open_samples else None
                     if outcome is not None:
                         del open_samples[outcome[0].id]
                         yield outcome
@@ -66,7 +86,7 @@ class StreamPlayer(Player):
         return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, **kept)
 
     def _steps(self, sample: Sample) -> list[_Step]:
-        live = _Live(sample)
+        live = _Live(sample, Cost(sample.id, 0.0))
         at = self.protocol.asked_at(sample.time)
         if sample.alert is None:
             return [_Step(at, live, self._ask)]
@@ -76,27 +96,25 @@ class StreamPlayer(Player):
         rounds = max(1, round(sample.alert.until - at))
         return [_Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
 
-    def _ask(self, live: _Live, stream: Stream, at: float) -> Outcome:
+    def _ask(self, live: _Live, stream: Stream, at: float) -> Result:
         sample = live.sample
-        _start(live, stream)
         answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
         text = answer.text()
         as_of = answer.as_of or 0.0
         assert as_of <= at + SLACK, f"{sample.id} was answered as of {as_of} s, and asked at {at} s"
         note = f"asked at {at:g} s, the video ends at {as_of:.1f} s" if stream.ended and as_of < at - SHORT else ""
-        cost = _since(live, spent(sample, live.begun, stream, answer))
-        return Result(sample.id, "answered", text, seconds(as_of), note=note), cost
+        live.wrote(answer)
+        return Result(sample.id, "answered", text, seconds(as_of), note=note)
 
     def _begin(self, live: _Live, stream: Stream, at: float) -> None:
         """Watch from the moment of the request on; neither the expected output nor the right moment is told."""
         assert live.sample.alert is not None
-        _start(live, stream)
         _reach(stream, at)
         if not stream.ended:
             alert = live.sample.alert
             live.watch = stream.watch(alert.condition, explain=live.sample.prompt or None, count=alert.count)
 
-    def _end(self, live: _Live, stream: Stream, at: float) -> Outcome:
+    def _end(self, live: _Live, stream: Stream, at: float) -> Result:
         """What was called out by then; firing later could not be right any more."""
         sample, watch = live.sample, live.watch
         assert sample.alert is not None
@@ -105,47 +123,30 @@ class StreamPlayer(Player):
         fired = [event for event in (watch.fired if watch else ()) if event.pts <= until + SLACK]
         for event in fired:
             text = event.answer.text() if event.answer else ""
+            if event.answer:
+                live.wrote(event.answer)
             live.turns.append(Turn("assistant", text, seconds(event.pts)))
         if watch is not None:
             watch.cancel()
         note = "" if watch else "the video ended before the request"
         said = live.turns[0].content if live.turns else ""
-        result = Result(sample.id, "answered", said, turns=tuple(live.turns), note=note)
-        return result, _since(live, spent(sample, live.begun, stream))
+        return Result(sample.id, "answered", said, turns=tuple(live.turns), note=note)
 
     def _comment(self, live: _Live, stream: Stream, at: float) -> None:
         """One more second's comment."""
-        if not live.begun:
-            _start(live, stream)
         told = " ".join(t.content for t in live.turns)[-TOLD:]
         prompt = f"{live.sample.prompt} You said: {told}" if told else live.sample.prompt
         answer = stream.ask(prompt, at=at, max_new_tokens=COMMENT_TOKENS)
         live.turns.append(Turn("assistant", answer.text(), seconds(at)))
+        live.wrote(answer)
 
-    def _close(self, live: _Live, stream: Stream, at: float) -> Outcome:
+    def _close(self, live: _Live, stream: Stream, at: float) -> Result:
         """The last one, and the result."""
         self._comment(live, stream, at)
         text = " ".join(t.content.strip() for t in live.turns)
-        result = Result(live.sample.id, "answered", text, seconds(at), tuple(live.turns))
-        return result, _since(live, spent(live.sample, live.begun, stream))
-
-
-def _taken(step: _Step, stream: Stream) -> Outcome | None:
-    try:
-        return step.do(step.live, stream, step.at)
-    except ValueError as error:  # a question that is too long for the room it has
-        return failed(step.live.sample, error)
+        return Result(live.sample.id, "answered", text, seconds(at), tuple(live.turns))
 
 
 def _reach(stream: Stream, at: float) -> None:
     """Play to a moment. A question of one token does it: it disturbs nothing that is perceived."""
     stream.ask("?", at=at, max_new_tokens=1).text()
-
-
-def _start(live: _Live, stream: Stream) -> None:
-    live.begun = time.monotonic()
-    live.frames, live.tokens = stream.stats.frames, stream.stats.tokens_seen
-
-
-def _since(live: _Live, cost: Cost) -> Cost:
-    return replace(cost, frames=cost.frames - live.frames, tokens_in=cost.tokens_in - live.tokens)
