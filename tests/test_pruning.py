@@ -13,7 +13,7 @@ import torch
 from families import FAMILIES, random_model
 from torch import Tensor
 
-from streamvlm import Agent, FramePerceived, StreamEnded, StreamStats, format_prune, parse_prune
+from streamvlm import Agent, BlockStore, FramePerceived, StreamEnded, StreamStats, format_prune, parse_prune
 from streamvlm.pruning.cap import Cap
 from streamvlm.pruning.dtd import Dtd
 from streamvlm.pruning.economy import Economy
@@ -191,3 +191,22 @@ def test_the_recipe_of_contributing_adds_a_pruner(tmp_path: Path, monkeypatch: p
 def test_a_record_that_is_no_method_is_refused() -> None:
     with Agent(random_model("qwen3_vl")) as agent, pytest.raises(ValueError, match="records of methods"):
         agent.watch(iter(()), prune=(3,))
+
+
+@pytest.mark.parametrize("spec", ["keynorm(0.5)", "dtd+infinipot(0.5)", "livevlm(0.5)", "resv(apart=20)"])
+def test_what_leaves_the_window_is_stored_compressed_and_counted(tmp_path: Path, spec: str) -> None:
+    model = random_model("qwen3_vl")
+    with Agent(model) as agent:
+        options = {"window_seconds": 4.0, "store": str(tmp_path / "store"), "store_pictures": 0}
+        with agent.watch(shown(noise(40)), prune=spec, **options) as stream:
+            stats = stream.wait(60)
+            answer = stream.ask("what was it?", between=(2.0, 4.0), max_new_tokens=2)
+            assert answer.text(60) is not None and answer.recalled
+        with agent.resume(tmp_path / "store") as again:
+            assert again.ask("what was it?", between=(2.0, 4.0), max_new_tokens=2).recalled is not None
+    assert stats.saved.compressed > 0 and stats.tokens_stored > 0
+    assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored + stats.tokens_dropped
+    assert stats.tokens_dropped == stats.saved.compressed
+    with BlockStore.open(tmp_path / "store" / "blocks") as store:
+        total = sum(entry.tokens for entry in store.blocks())  # the window followed when it was closed
+    assert stats.tokens_stored < total < stats.tokens_stored + stats.tokens_window
