@@ -131,6 +131,7 @@ def test_under_lasting_overload_everything_is_given_up_and_told_and_what_is_seen
     assert [e.rung for e in told if isinstance(e, LoadChanged)] == list(range(1, len(Rung)))
     assert max(life.lags[-10:]) < 3 * 0.25, "only the newest frame is still worth its time"
     assert life.stream.refusing is not None
+    assert life.stream.stats.climbed == (0, 1, 1, 1, 1, 1, 1, 1) and life.stream.stats.rung == 7
 
 
 def test_when_the_load_goes_so_do_the_measures() -> None:

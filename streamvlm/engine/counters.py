@@ -49,6 +49,8 @@ def count(stream: StreamState) -> StreamStats:
         peak_slots=window.cache.peak_used,
         capacity=window.cache.shape.capacity,
         rebases=window.rebases,
+        rung=0 if stream.ladder is None else int(stream.ladder.rung),
+        climbed=() if stream.ladder is None else stream.ladder.counts,
         rows_thought=stream.rows_thought,
         saved=replace(stream.saved, compressed=compressed),
     )

@@ -24,6 +24,8 @@ class StreamStats:
     peak_slots: int = 0
     capacity: int = 0
     rebases: int = 0  # times positions were shifted back, to keep angles small
+    rung: int = 0  # of the ladder, what is given up now to keep up; 0 is nothing
+    climbed: tuple[int, ...] = ()  # how often each rung was stepped on from below; () for a file
     rows_thought: int = 0  # of the language model, for watches, narration and notes
     saved: Savings = NOTHING_SAVED  # by pruning; tokens it left out were never prefilled and are not in `tokens_seen`
 

@@ -38,6 +38,11 @@ class Ladder:
     _pressed: float = math.inf  # seconds of the clock since when it has been too much
     _eased: float = math.inf  # and since when there has been time to spare
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How often each rung was stepped on from below."""
+        return tuple(self.climbed[rung] for rung in Rung)
+
     def see(self, now: float, lag: float, lost: int = 0) -> bool:
         """A frame was committed `lag` seconds after its capture, and `lost` were pushed out before it; whether the
         rung has changed."""
