@@ -39,8 +39,8 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 def one_way(benchmark: StreamWorld, way: str, out: Path, config: Config) -> dict[str, Any]:
     """A run, or the rest of one; its scores."""
     protocol, changes = WAYS[way]
-    # Watches are asked of the policies that last: the others would only be asked the same again.
-    kept = benchmark if way in ("sink_window", "constant") else benchmark.adjusted(watches=0)
+    # Watches and narration run by themselves: they are measured once, on our own policy.
+    kept = benchmark if way in ("sink_window", "constant") else benchmark.adjusted(watches=0, narrated=False)
     options = RunOptions(protocol, out=out / way, overrides=tuple(changes.items()))
     commands.run_benchmark(kept, options, config)
     found = commands.summary(kept, None, out / way)
@@ -86,6 +86,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--per-cell", type=positive, default=usual.per_cell, help="questions per kind, distance, seed")
     parser.add_argument("--longest", type=float, default=usual.longest, help="longest distance, seconds")
     parser.add_argument("--watches", type=int, default=usual.watches, help="conditions to be told of, per seed")
+    parser.add_argument("--narrated", action=argparse.BooleanOptionalAction, default=usual.narrated, help="narrate too")
     parser.add_argument("--tail", type=float, default=usual.tail, help="seconds after the longest distance")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which to run")
     parser.add_argument("--out", type=Path, default=Path("runs/streamworld"), help="folder of the runs")

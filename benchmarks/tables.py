@@ -147,12 +147,12 @@ def streamworld(report: dict[str, Any]) -> str:
     ways = {WATCHERS[key]: report["ways"][key] for key in WATCHERS if key in report["ways"]}
     names = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
     rows = [[name, *(_world_cell(way, name) for way in ways.values())] for name in names]
-    alarms = next((way["extras"] for way in ways.values() if "watch F1" in way["extras"]), None)
-    told = ""
-    if alarms is not None:
-        told = (
-            f" Watches: F1 {alarms['watch F1']:.1f} %, {alarms['false alarms per watch and hour']} false ones an hour."
-        )
+    extras = [way["extras"] for way in ways.values()]
+    told = "".join(
+        f" {name[0].upper()}{name[1:]}: {found[name]:.1f} % ({found[other]} {other})."
+        for name, other in (("watch F1", "false alarms per watch and hour"), ("narration F1", "false lines per minute"))
+        for found in [one for one in extras if name in one][:1]
+    )
     minutes, window = round(report["seconds"] / 60), report["window_seconds"]
     text = (
         f"`{report['model']}` on {report['seeds']} streams of {minutes} minutes, 2 frames/s, window {window:g} s: "

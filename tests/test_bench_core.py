@@ -123,7 +123,7 @@ def test_what_is_no_video_says_so(tmp_path: Path) -> None:
         ({"time": -1.0}, "needs 0 <= start <= time"),
         ({"start": 2.0}, "needs 0 <= start <= time"),
         ({"options": ("x",)}, "needs 2 to 10 options, got 1"),
-        ({"kind": "proactive"}, "a proactive sample or a commentary, and no other"),
+        ({"kind": "proactive"}, "a proactive sample, a commentary or a narration, and no other"),
         ({"kind": "poem"}, "kind must be one of"),
     ],
 )

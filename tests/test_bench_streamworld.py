@@ -13,17 +13,19 @@ import torch
 from test_bench_run import run_cli
 
 from streamvlm.benchmarks import harness, streamworld, tables
-from streamvlm.benchmarks.core.records import Result, Turn
-from streamvlm.benchmarks.suites.streamworld import Exams, Rendered, StreamWorld
+from streamvlm.benchmarks.core.records import Result, Sample, Turn
+from streamvlm.benchmarks.suites.rendered import Rendered
+from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld, matched
 from streamvlm.world.exam import ASKED
 from streamvlm.world.story import Story
+from streamvlm.world.truths import Told
 
 SMALL = Exams(seeds=2, per_cell=2, longest=0, watches=3, tail=40)
 FLAGS = ["--seeds", "2", "--per-cell", "1", "--longest", "0", "--watches", "2", "--tail", "30"]
 
 
 def test_every_cell_is_asked_as_often_as_it_can_be_at_every_distance() -> None:
-    benchmark = StreamWorld(Exams(seeds=2, per_cell=10, longest=600, watches=0, tail=120))
+    benchmark = StreamWorld(Exams(seeds=2, per_cell=10, longest=600, watches=0, narrated=False, tail=120))
     samples = benchmark.load(Path())
     counts = Counter(s.task for s in samples)
     assert len(samples) == 2 * 10 * (len(ASKED) + 2) == len({s.id for s in samples})
@@ -34,16 +36,22 @@ def test_every_cell_is_asked_as_often_as_it_can_be_at_every_distance() -> None:
     assert max(s.time for s in samples if s.task == "color") > 600, "present questions are asked at every age"
 
 
+def true_turns(benchmark: StreamWorld, sample: Sample) -> tuple[Turn, ...]:
+    """What a perfect watcher says by itself."""
+    if sample.kind == "narration":
+        return tuple(Turn("assistant", told.statement, told.time + 0.5) for told in benchmark.happened(sample))
+    return tuple(Turn("assistant", "", o.since + 1) for o in (benchmark.onsets(sample) if sample.alert else ()))
+
+
 def test_the_truth_is_right_and_a_constant_is_not() -> None:
     benchmark = StreamWorld(Exams(seeds=2, per_cell=10, longest=0, watches=4, tail=200))
     samples = benchmark.load(Path())
     right = {
-        s.id: Result(s.id, "answered", s.truth.upper() + ".", turns=tuple(Turn("assistant", "", o.since + 1) for o in
-        (benchmark.onsets(s) if s.alert else ())))
-        for s in samples
+        s.id: Result(s.id, "answered", s.truth.upper() + ".", turns=true_turns(benchmark, s)) for s in samples
     }  # fmt: skip
     scores = benchmark.score(samples, right)
     assert {v for v in scores.totals["official"].values()} == {1.0}
+    assert scores.extras["narration F1"] == 100.0 and scores.extras["false lines per minute"] == 0.0
     assert scores.extras["watch F1"] == 100.0 and scores.extras["false alarms per watch and hour"] == 0.0
     constant = benchmark.score(samples, {s.id: benchmark.constant(s) for s in samples})
     present = constant.totals["official"]["present"]
@@ -53,7 +61,7 @@ def test_the_truth_is_right_and_a_constant_is_not() -> None:
 def test_an_alarm_counts_once_and_in_time_only() -> None:
     benchmark = StreamWorld(Exams(seeds=1, per_cell=1, longest=0, watches=4, tail=200))
     samples = benchmark.load(Path())
-    watched = next(s for s in samples if s.alert is not None and len(benchmark.onsets(s)) == 1)
+    watched = next(s for s in samples if s.task == "watch" and len(benchmark.onsets(s)) == 1)
     (onset,) = benchmark.onsets(watched)
 
     def marks(*calls: float) -> list[float]:
@@ -67,6 +75,25 @@ def test_an_alarm_counts_once_and_in_time_only() -> None:
         watched.id, "answered", turns=(Turn("assistant", "", onset.since), Turn("assistant", "", onset.since + 1))
     )
     assert benchmark.score(samples, results).extras["false alarms per watch and hour"] > 0, "told twice"
+
+
+@pytest.mark.parametrize(
+    ("said", "hits", "made"),
+    [
+        ([(5.5, "it left")], 1, 1),
+        ([(6.1, "it left")], 0, 1),
+        ([(5.0, "it left"), (5.5, "it left")], 1, 2),
+        ([(6.0, "it left; it blinked")], 2, 2),
+        ([(5.0, "something else")], 0, 1),
+        ([], 0, 0),
+    ],
+)
+def test_an_event_is_narrated_once_in_time_and_in_its_words(
+    said: list[tuple[float, str]], hits: int, made: int
+) -> None:
+    happened = [Told(5.0, "it left"), Told(6.5, "it blinked")]
+    result = Result("x", "answered", turns=tuple(Turn("assistant", text, time) for time, text in said))
+    assert matched(happened, result) == (hits, made)
 
 
 def test_what_is_seen_went_through_h264_and_is_on_time() -> None:
@@ -111,7 +138,7 @@ def test_the_readme_has_a_row_for_every_cell_and_a_column_for_every_way(measured
     assert list(report["ways"]) == ["sink_window", "memory", "notes", "blind", "constant"]
     text = tables.section("streamworld", measured)
     cells = report["ways"]["sink_window"]["cells"]["official"]
-    assert all(f"\n| {cell} |" in text for cell in cells) and "watch" in cells
+    assert all(f"\n| {cell} |" in text for cell in cells) and "watch" in cells and "narrate" in cells
     assert "| the same, with memory on disk | with memory and notes | black picture | most frequent answer |" in text
     assert "F1" in text and "streamvlm.benchmarks.streamworld" in text
     drawn = (measured / "streamworld.svg").read_text()

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-Kind = Literal["choice", "number", "yesno", "word", "proactive", "commentary", "open"]
+Kind = Literal["choice", "number", "yesno", "word", "proactive", "commentary", "narration", "open"]
 Status = Literal["answered", "failed", "missing"]
 LETTERS = "ABCDEFGHIJ"
 
@@ -53,8 +53,8 @@ class Sample:
             raise ValueError(f"{self.id}: needs 0 <= start <= time, got start={self.start}, time={self.time}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"{self.id}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
-        if (self.kind in ("proactive", "commentary")) != (self.alert is not None):
-            raise ValueError(f"{self.id}: a proactive sample or a commentary, and no other, has an alert")
+        if (self.kind in ("proactive", "commentary", "narration")) != (self.alert is not None):
+            raise ValueError(f"{self.id}: a proactive sample, a commentary or a narration, and no other, has an alert")
         if self.kind == "choice" and not 2 <= len(self.options) <= len(LETTERS):
             raise ValueError(f"{self.id}: needs 2 to {len(LETTERS)} options, got {len(self.options)}")
 

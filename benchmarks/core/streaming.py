@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from streamvlm import Answer, Stream, StreamVLMError, Watch
+from streamvlm import Answer, Narrated, Stream, StreamEvent, StreamVLMError, Watch
 from streamvlm.benchmarks.core.footage import Footage
 from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds
 from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
@@ -18,6 +19,30 @@ COMMENT_TOKENS = 20  # of one second's comment, as in Inf-Streams-Eval
 TOLD = 400  # characters of its own earlier comments that a model is reminded of
 
 
+class Listener:
+    """Keeps the lines that a stream narrates, on a thread that ends with the stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._said: list[Narrated] = []
+        self._seen = stream.now or 0.0  # seconds
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, args=(stream.listen(),), daemon=True).start()
+
+    def _read(self, events: Iterable[StreamEvent]) -> None:
+        for event in events:
+            with self._changed:
+                if isinstance(event, Narrated):
+                    self._said.append(event)
+                self._seen = max(self._seen, event.pts)
+                self._changed.notify_all()
+
+    def until(self, moment: float) -> list[Narrated]:
+        """What was said before `moment` seconds had been seen."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._seen >= moment)
+            return list(self._said)
+
+
 @dataclass(slots=True, eq=False)
 class _Live:
     """One sample while it is being played."""
@@ -25,6 +50,7 @@ class _Live:
     sample: Sample
     cost: Cost  # of its steps so far; what lies between them belongs to others
     watch: Watch | None = None
+    listener: Listener | None = None
     turns: list[Turn] = field(default_factory=list)
 
     def wrote(self, answer: Answer) -> None:
@@ -68,7 +94,9 @@ class StreamPlayer(Player):
         open_samples = {s.id: s for s in samples}
         try:
             with ExitStack() as stack:
-                stream = stack.enter_context(self._watch(footage, stack))
+                stream = stack.enter_context(
+                    self._watch(footage, stack, narrate=any(s.kind == "narration" for s in samples))
+                )
                 for step in steps:
                     outcome = step.take(stream) if step.live.sample.id in open_samples else None
                     if outcome is not None:
@@ -77,11 +105,11 @@ class StreamPlayer(Player):
         except StreamVLMError as error:
             yield from (failed(sample, error) for sample in open_samples.values())
 
-    def _watch(self, footage: Footage, stack: ExitStack) -> Stream:
+    def _watch(self, footage: Footage, stack: ExitStack, *, narrate: bool) -> Stream:
         store = None
         if self.protocol.memory:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-bench-"))
-        kept = {"store": store, "notes": self.protocol.notes}
+        kept = {"store": store, "notes": self.protocol.notes, "narrate": narrate}
         frames = footage.stream(self.protocol.fps)
         return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, **kept)
 
@@ -90,6 +118,8 @@ class StreamPlayer(Player):
         at = self.protocol.asked_at(sample.time)
         if sample.alert is None:
             return [_Step(at, live, self._ask)]
+        if sample.kind == "narration":
+            return [_Step(at, live, self._listen), _Step(sample.alert.until + 1 / self.protocol.fps, live, self._heard)]
         if sample.kind == "proactive":
             # A file is shown no further before its watches have looked, so a frame later they all have.
             return [_Step(at, live, self._begin), _Step(sample.alert.until + 1 / self.protocol.fps, live, self._end)]
@@ -131,6 +161,20 @@ class StreamPlayer(Player):
         note = "" if watch else "the video ended before the request"
         said = live.turns[0].content if live.turns else ""
         return Result(sample.id, "answered", said, turns=tuple(live.turns), note=note)
+
+    def _listen(self, live: _Live, stream: Stream, at: float) -> None:
+        """Hear what the stream says by itself from now on."""
+        _reach(stream, at)
+        live.listener = Listener(stream)
+
+    def _heard(self, live: _Live, stream: Stream, at: float) -> Result:
+        """Everything it has said."""
+        _reach(stream, at)
+        assert live.listener is not None and live.sample.alert is not None
+        until = live.sample.alert.until
+        said = live.listener.until(min(at, stream.now or 0.0) - SLACK)
+        turns = tuple(Turn("assistant", e.text, seconds(e.pts)) for e in said if e.pts <= until + SLACK)
+        return Result(live.sample.id, "answered", "", turns=turns)
 
     def _comment(self, live: _Live, stream: Stream, at: float) -> None:
         """One more second's comment."""

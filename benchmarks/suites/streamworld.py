@@ -6,40 +6,33 @@ asked at every age of it; its watches run from its start to its end. What is see
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import av
-import numpy as np
-import torch
-
-from streamvlm import Frame
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.footage import Footage
 from streamvlm.benchmarks.core.protocol import Protocol, protocols
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
 from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, micro, percent, tally
 from streamvlm.benchmarks.measure import mean_and_sd
+from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.world.exam import ASKED, DISTANCES, WINDOW, exam
 from streamvlm.world.kinds import KINDS
 from streamvlm.world.questions import TimedQuestion
 from streamvlm.world.story import Story
-from streamvlm.world.truths import Onset, watches_for
-from streamvlm.world.video import VideoSpec, encode, frames
+from streamvlm.world.truths import Onset, Told, narration, watches_for
 
 FIRST_SEED = 3_000_000  # far from those of training (streamvlm/train/tiny.toml)
 LEARNT = range(200_000, 200_008)  # seeds on which the constant answers are counted
 LEARNT_SECONDS = 600.0
 NAMES = {WINDOW: "window", 60.0: "1 min", 600.0: "10 min", 3600.0: "1 h", 21600.0: "6 h"}
-WATCH = "watch"
+WATCH, NARRATE = "watch", "narrate"
+PROMPT = 1.0  # seconds within which an event should be narrated
 LATE = 2.0  # seconds after a condition has come true within which it should be told
-CHUNK = 30.0  # seconds of stream that are encoded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +44,7 @@ class Exams:
     per_cell: int = 100  # questions of each kind and distance, per seed
     longest: float = 600.0  # seconds, of the distances
     watches: int = 12  # conditions per seed
+    narrated: bool = True  # whether it is to tell what happens
     tail: float = 600.0  # seconds of stream after the first moment at which the longest distance can be asked about
 
     def __post_init__(self) -> None:
@@ -113,7 +107,7 @@ class StreamWorld(Benchmark):
         return [
             sample
             for seed in range(made.seed_base, made.seed_base + made.seeds)
-            for sample in (*self._questions(seed), *self._watches(seed))
+            for sample in (*self._questions(seed), *self._watches(seed), *self._narration(seed))
         ]
 
     def footage(self, video: str, root: Path | None) -> Footage:
@@ -138,6 +132,17 @@ class StreamWorld(Benchmark):
                 f"{seed}/watch/{number}", WATCH, str(seed), 0.0, "", "", "proactive", alert=alert, group=str(seed)
             )
 
+    def _narration(self, seed: int) -> Iterator[Sample]:
+        if self.exams.narrated:
+            alert = Alert((0.0,), self.exams.seconds)
+            yield Sample(
+                f"{seed}/{NARRATE}", NARRATE, str(seed), 0.0, "", "", "narration", alert=alert, group=str(seed)
+            )
+
+    def happened(self, sample: Sample) -> Sequence[Told]:
+        """What there was to narrate."""
+        return narration(Story(int(sample.video)), self.exams.seconds)
+
     def onsets(self, sample: Sample) -> Sequence[Onset]:
         """The times a watch came true."""
         seed, _, number = sample.id.split("/")
@@ -157,9 +162,12 @@ class StreamWorld(Benchmark):
         return Result(sample.id, "answered", self._constants.get(kind, ""))
 
     def marks(self, sample: Sample, result: Result) -> list[Mark]:
-        """A watch has a mark for each time its condition came true: whether that was told in time."""
+        """A watch has a mark for each time its condition came true, a narration for each event: was it told in time?"""
         if sample.alert is None:
             return super().marks(sample, result)
+        if sample.kind == "narration":
+            hits, told = matched(self.happened(sample), result)[0], len(self.happened(sample))
+            return [Mark(OFFICIAL, NARRATE, float(number < hits)) for number in range(told)]
         calls = [turn.time for turn in result.turns]
         return [Mark(OFFICIAL, WATCH, float(_told(onset, calls) is not None)) for onset in self.onsets(sample)]
 
@@ -181,10 +189,25 @@ class StreamWorld(Benchmark):
                 shares[task].append(share.accuracy or 0.0)
         spread = {task: mean_and_sd(values) for task, values in shares.items()}
         by_cell = {t: {"mean": percent(mean), "sd": percent(sd)} for t, (mean, sd) in spread.items()}
-        return {"seeds": len(seeds), "over seeds": by_cell, **self._alarms(samples, results)}
+        return {
+            "seeds": len(seeds),
+            "over seeds": by_cell,
+            **self._alarms(samples, results),
+            **self._lines(samples, results),
+        }
+
+    def _lines(self, samples: Sequence[Sample], results: Mapping[str, Result]) -> dict[str, Any]:
+        narrated = [s for s in samples if s.kind == "narration"]
+        if not narrated:
+            return {}
+        counts = [(*matched(self.happened(s), results[s.id]), len(self.happened(s))) for s in narrated]
+        hits, lines, events = (sum(one[k] for one in counts) for k in range(3))
+        f1 = 2 * hits / (lines + events) if lines + events else 0.0
+        minutes = len(narrated) * self.exams.seconds / 60
+        return {"narration F1": percent(f1), "false lines per minute": round((lines - hits) / minutes, 3)}
 
     def _alarms(self, samples: Sequence[Sample], results: Mapping[str, Result]) -> dict[str, Any]:
-        watched = [s for s in samples if s.alert is not None]
+        watched = [s for s in samples if s.kind == "proactive"]
         if not watched:
             return {}
         hits = onsets = calls = 0
@@ -215,43 +238,18 @@ def _question(one: TimedQuestion, key: str, seed: str) -> Sample:
     )
 
 
+def matched(happened: Sequence[Told], result: Result) -> tuple[int, int]:
+    """(events that were told within a second, statements made); each statement counts for one event."""
+    said = [(turn.time, text.strip()) for turn in result.turns for text in turn.content.split(";") if text.strip()]
+    left, hits = list(said), 0
+    for event in happened:
+        found = next((s for s in left if s[1] == event.statement and abs(s[0] - event.time) <= PROMPT + 1e-6), None)
+        if found is not None:
+            left.remove(found)
+            hits += 1
+    return hits, len(said)
+
+
 def _told(onset: Onset, calls: Iterable[float]) -> float | None:
     """The first alarm that tells of it in time."""
     return next((call for call in sorted(calls) if onset.begins <= call <= onset.since + LATE), None)
-
-
-class Rendered(Footage):
-    """A story as a video."""
-
-    def __init__(self, story: Story, seconds: float) -> None:
-        self._story = story
-        self._seconds = seconds
-
-    @property
-    def duration(self) -> float:
-        """Seconds."""
-        return self._seconds
-
-    def pictures(self, times: Sequence[float], origin: float) -> Iterator[Frame]:
-        """Drawn at these moments, and not encoded."""
-        from streamvlm.world.paint import Painter
-
-        painter = Painter()
-        for moment in times:
-            yield Frame(_tensor(painter.frame(self._story, moment)), moment - origin, 1.0)
-
-    def stream(self, fps: float) -> Iterator[Frame]:
-        """All of it, through H.264, a stretch at a time, so that no stream is too long."""
-        drawn = frames(self._story, self._seconds, fps)
-        spec = VideoSpec(fps=max(1, round(fps)))
-        while stretch := list(islice(drawn, round(CHUNK * fps))):
-            file = io.BytesIO()
-            encode((picture for _, picture in stretch), file, spec)
-            file.seek(0)
-            with av.open(file) as container:
-                for (time, _), picture in zip(stretch, container.decode(video=0), strict=True):
-                    yield Frame(_tensor(picture.to_ndarray(format="rgb24")), time, 1 / fps)
-
-
-def _tensor(picture: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

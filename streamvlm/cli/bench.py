@@ -56,6 +56,7 @@ def run(  # noqa: PLR0913 -- a flag each
     per_cell: Annotated[int | None, typer.Option(help="streamworld: questions per kind, distance and seed.")] = None,
     longest: Annotated[float | None, typer.Option(help="streamworld: the longest distance, in seconds.")] = None,
     watches: Annotated[int | None, typer.Option(help="streamworld: conditions to be told of, per seed.")] = None,
+    narrated: Annotated[bool | None, typer.Option(help="streamworld: whether it also narrates.")] = None,
     tail: Annotated[float | None, typer.Option(help="streamworld: seconds after the longest distance.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed samples of an earlier start again.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
@@ -73,8 +74,14 @@ def run(  # noqa: PLR0913 -- a flag each
 
         flags = given(settings)
         changes = {"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL}
-        making = {"seed_base": seed_base, "seeds": seeds, "per_cell": per_cell, "longest": longest, "watches": watches}
-        making["tail"] = tail
+        making: dict[str, Any] = {
+            "seed_base": seed_base,
+            "seeds": seeds,
+            "per_cell": per_cell,
+            "longest": longest,
+            "watches": watches,
+        }
+        making |= {"tail": tail, "narrated": narrated}
         benchmark = find(name).adjusted(**{k: v for k, v in making.items() if v is not None})
         protocol = protocol or next(iter(benchmark.protocols()))
         with own_shard(Shard.parse(shard)) as (part, first, device):
