@@ -220,7 +220,6 @@ def store(report: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "streamworld": streamworld,
     "present": present,
     "past": past,
     "flatness": flatness,
@@ -228,6 +227,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "store": store,
     "tokens": tokens,
     "watches": watches,
+    "streamworld": streamworld,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-VARIABLE = "STREAMVLM_BENCH_DATA"
+VARIABLE = "BENCH_DATA"  # no STREAMVLM_ before it: that would be a setting
 
 
 def real_file(*parts: str) -> Path:

@@ -225,7 +225,7 @@ def test_constant_runs_without_a_model_and_the_last_line_is_the_score(folder: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("score", "nothing", "--baseline", "constant"), "there is no benchmark 'nothing'; there are ovobench"),
+        (("score", "nothing", "--baseline", "constant"), "there is no benchmark 'nothing'; there are streamworld"),
         (("score", "ovobench", "--baseline", "constant"), "ovobench needs its annotations (--data)"),
         (("score", "ovobench"), "give either --answers or --baseline"),
         (("run", "ovobench", "--shard", "3"), "a shard is written i/n"),
