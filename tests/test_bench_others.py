@@ -111,6 +111,9 @@ def test_vstreamqa_is_judged_yes_or_no_over_all_questions(tmp_path: Path) -> Non
     assert benchmark.score(samples, results).extras == {"not judged": "give --judge-url and --judge-model"}
     found = benchmark.judge(samples, results, lambda prompt: "yes 5" if "cat" in prompt else "no 0")
     assert found.totals[JUDGED]["total"] == 0.5 and found.extras == {"judgements": 1, "unparsable": 0}
+    (written,) = benchmark.export(tmp_path / "v.json", results, tmp_path)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [(row["pred"], row["answer"]) for row in rows] == [("cat", "a cat"), ("", "a dog")]
     unclear = benchmark.judge(samples, results, lambda prompt: "maybe")
     assert unclear.totals[JUDGED]["total"] == 0.0 and unclear.extras["unparsable"] == 1
 
@@ -134,6 +137,10 @@ def test_svbench_asks_a_chain_with_its_true_history_and_leaves_out_what_does_not
     cells = found.cells[JUDGED]
     assert cells["Semantic Accuracy"].accuracy == 0.8 and "Temporal Understanding" not in cells
     assert found.extras["unparsable"] == 6, "three aspects without a grade, twice"
+    (written,) = benchmark.export(tmp_path / "vid.json", {s.id: said(s.id, s.truth) for s in samples}, tmp_path / "out")
+    assert written.name == "vid.json" and json.loads(written.read_text()) == [
+        {"questions": ["one?", "two?"], "gt_answers": ["1", "2"], "answers": ["1", "2"]}
+    ]
 
 
 def test_commentary_is_compared_event_by_event_and_window_by_window(tmp_path: Path) -> None:

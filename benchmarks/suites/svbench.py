@@ -6,6 +6,7 @@ not official. An aspect that does not apply is said by -1 and left out, which th
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, number
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
 from streamvlm.benchmarks.core.protocol import Protocol, protocols
-from streamvlm.benchmarks.core.records import Sample
+from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.core.scores import Share
 from streamvlm.benchmarks.suites.reading import need, read_json, seconds
 
@@ -78,6 +79,21 @@ class SvBench(JudgedBenchmark):
     def totals(self, tasks: Mapping[str, Share]) -> dict[str, float | None]:
         """Overall."""
         return {"total": tasks["Overall"].accuracy if "Overall" in tasks else None}
+
+    def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
+        """A file a video: per chain its questions, the right answers and ours, as the released scripts read them."""
+        rows: dict[str, dict[str, dict[str, list[str]]]] = {}
+        for sample in self.load(annotations):
+            video, chain, _ = sample.id.rsplit("/", 2)
+            if sample.id in results:
+                row = rows.setdefault(video, {}).setdefault(chain, {"questions": [], "gt_answers": [], "answers": []})
+                row["questions"].append(sample.prompt.rpartition("\n\n")[2])
+                row["gt_answers"].append(sample.truth)
+                row["answers"].append(results[sample.id].text)
+        out.mkdir(parents=True, exist_ok=True)
+        for video, chains in rows.items():
+            (out / f"{video}.json").write_text(json.dumps(list(chains.values()), indent=4), encoding="utf-8")
+        return [out / f"{video}.json" for video in rows]
 
 
 def _chain(scene: Mapping[str, Any], video: str, where: str) -> list[Sample]:

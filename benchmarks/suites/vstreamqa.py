@@ -5,6 +5,7 @@ The published judge (GPT-3.5) is retired, so that no score made today is compara
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, number
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
 from streamvlm.benchmarks.core.protocol import Protocol, protocols
-from streamvlm.benchmarks.core.records import Sample
+from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.suites.reading import need, read_lines
 
 JUDGE = (
@@ -56,6 +57,17 @@ class VStreamQa(JudgedBenchmark):
         said = re.search(r"\b(yes|no)\b", reply.lower())
         clear = said is not None and number(reply, 0, 5) is not None
         return [(sample.task, Verdict(float(clear and said is not None and said[1] == "yes"), int(not clear)))]
+
+    def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
+        """Rows of id, question, answer, answer_type and pred."""
+        out.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"id": s.id, "question": s.prompt, "answer": s.truth, "answer_type": s.task, "pred": results[s.id].text}
+            for s in self.load(annotations)
+            if s.id in results
+        ]
+        (out / "vstreamqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return [out / "vstreamqa.jsonl"]
 
 
 def _record(record: Mapping[str, Any], key: str) -> Sample:
