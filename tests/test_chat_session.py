@@ -15,9 +15,10 @@ import pytest
 import torch
 from chatting import answered, session_in, show, watch_camera
 
-from streamvlm import Agent, WatchConfig, open_source
+from streamvlm import Agent, LoadChanged, Narrated, Note, NoteTaken, WatchConfig, WatchFired, open_source
 from streamvlm.demo.chat.commands import carry_out
 from streamvlm.demo.chat.feeds import FileFeed
+from streamvlm.demo.chat.hearing import hear
 from streamvlm.demo.chat.limits import Limits
 from streamvlm.demo.chat.pictures import decoded, jpeg
 from streamvlm.demo.chat.refusals import Full, Refused
@@ -294,3 +295,53 @@ def test_a_file_waits_for_its_player_skips_with_it_and_does_not_go_back(tmp_path
     assert next(feed).pts == 7.5
     feed.close()
     assert list(feed) == []
+
+
+def test_what_is_waited_for_is_kept_paused_and_removed(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
+    session = session_in(tmp_path / "s", agent, Limits(watches=2))
+    board = session.board
+    carry_out(session, {"op": "watch", "text": "tell me when there is a sign"})  # before anything is watched
+    watch_camera(session)
+    carry_out(session, {"op": "watch", "text": "a circle is red"})
+    show(session, pictures[:6])
+    assert [row["condition"] for row in board.rows()] == ["tell me when there is a sign", "a circle is red"]
+    assert all(0 <= row["probability"] <= 1 for row in board.rows())
+    for text, why in (("more", "2 things"), (" ", "Say what")):
+        with pytest.raises(Refused, match=why):
+            board.add(text)
+    carry_out(session, {"op": "watch_pause", "entry": 1, "on": True})
+    assert [row["paused"] for row in board.rows()] == [True, False]
+    session.put_away()
+    again = session_in(tmp_path / "s", agent)
+    assert [(row["condition"], row["paused"]) for row in again.board.rows()] == [
+        ("tell me when there is a sign", True),
+        ("a circle is red", False),
+    ]
+    carry_out(again, {"op": "watch_remove", "entry": 1})
+    assert [row["number"] for row in again.board.rows()] == [2]
+    again.put_away()
+
+
+def test_what_the_stream_says_by_itself_is_entered(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
+    session = session_in(tmp_path / "s", agent)
+    session.board.add("there is a sign")
+    watch_camera(session)
+    run = session.run
+    assert run is not None
+    show(session, pictures[:4])
+    hear(session, run, WatchFired(1.0, "there is a sign", 0.97, 0.5, 1))
+    hear(session, run, WatchFired(1.5, "it was taken off the list", 0.97, 0.5, 1))
+    hear(session, run, Narrated(1.5, "a circle comes in"))
+    hear(session, run, NoteTaken(1.5, Note(1, 0.5, 1.0, "observation", "a circle came in")))
+    hear(session, run, LoadChanged(1.5, 4, "low resolution"))
+    said = [(e.kind, e.text, e.at) for e in session.transcript.entries[1:]]
+    assert said == [
+        ("fired", "there is a sign", 1.0),
+        ("narration", "a circle comes in", 1.5),
+        ("note", "a circle came in", 0.5),
+    ]
+    assert session.board.rows()[0]["firings"] == [(1, 1.0)]
+    assert session.state()["load"] == "seeing less sharply"
+    hear(session, run, LoadChanged(2.0, 0, "calm"))
+    assert session.state()["load"] == ""
+    session.put_away()

@@ -71,4 +71,8 @@ COMMANDS: dict[str, Callable[[Session, Arguments], None]] = {
     "stop_all": lambda session, _: session.cancel_all(),
     "again": lambda session, arguments: session.again(_entry(arguments)),
     "playhead": _follow,
+    "watch": lambda session, arguments: session.board.add(_text(arguments, "text", 500)),
+    "watch_pause": lambda session, arguments: session.board.pause(_entry(arguments), arguments.get("on") is True),
+    "watch_remove": lambda session, arguments: session.board.remove(_entry(arguments)),
+    "narrate": lambda session, arguments: session.narrate(arguments.get("on") is True),
 }

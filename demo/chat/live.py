@@ -68,6 +68,7 @@ class Page:
         self._renderer = renderer
         self._version = 0  # of the transcript, as this page has it
         self._state: dict[str, Any] = {}
+        self._watches: list[dict[str, Any]] | None = None
         self._run = 0  # whose samples it has
         self._sampled = 0
         self._wants_view = False
@@ -145,10 +146,15 @@ class Page:
         changed = transcript.since(self._version)
         if changed:
             self._version = max(entry.version for entry in changed)
-            news["entries"] = [{"id": f"entry-{e.number}", "html": self._renderer.entry(e)} for e in changed]
+            news["entries"] = [
+                {"id": f"entry-{e.number}", "kind": e.kind, "html": self._renderer.entry(e)} for e in changed
+            ]
         state = self._session.state()
         if state != self._state:
             self._state = news["state"] = state
+        watches = self._session.board.rows()
+        if watches != self._watches:
+            self._watches = news["watches"] = watches
         samples = self._samples()
         if samples:
             news["samples"] = samples

@@ -19,6 +19,7 @@ HEAD = (
     '<script type="module" src="/chat/assets/chat.js"></script>'
 )
 _START = "(name, address, seed) => { streamvlm.start(name, address, seed); return []; }"
+_WATCH = "(text) => streamvlm.watch(text) ? '' : text"
 _ASK = "(text) => streamvlm.ask(text) ? '' : text"
 
 
@@ -72,6 +73,21 @@ def _source_bar(sources: Sources) -> None:
 
 def _tabs() -> None:
     with gr.Tabs(elem_id="panels"):
+        with gr.Tab("Tell me when", id="watches"):
+            with gr.Row(elem_id="watch-bar"):
+                condition = gr.Textbox(
+                    placeholder="there is a red circle",
+                    label="Tell me when",
+                    container=False,
+                    scale=6,
+                    elem_id="condition",
+                )
+                add = gr.Button("Tell me", scale=1, min_width=90, elem_id="watch-add")
+            condition.submit(None, [condition], [condition], js=_WATCH)
+            add.click(None, [condition], [condition], js=_WATCH)
+            _html("watches.html", "watches-box")
+        with gr.Tab("Notes", id="notes"):
+            _html("notes.html", "notes-box")
         with gr.Tab("Instruments", id="instruments"):
             _html("instruments.html", "instruments-box")
         with gr.Tab("Session", id="session"):

@@ -57,6 +57,9 @@ class Renderer:
 
     def _line(self, entry: Entry) -> str:
         when = "" if entry.at is None else f"<time>{clock(entry.at)}</time>"
+        if entry.kind in ("note", "narration") and entry.at is not None:
+            place = f'data-run="{entry.run}" data-at="{entry.at:.2f}"'
+            when = f'<button type="button" class="moment bare" {place}>{when}</button>'
         picture = moment(entry.run, entry.at, "when it fired") if entry.kind == "fired" and entry.at is not None else ""
         label = {"fired": "<strong>Now:</strong> ", "narration": "", "note": "", "notice": ""}.get(entry.kind, "")
         reply = f'<div class="said">{self.markdown(entry.reply)}</div>' if entry.reply else ""

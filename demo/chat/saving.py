@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Saved:
 
     entries: list[dict[str, Any]] = field(default_factory=list)  # rows of the transcript
     runs: int = 0  # sources watched so far
+    watches: list[dict[str, Any]] = field(default_factory=list)  # rows of the board
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -28,7 +29,7 @@ def save(folder: Path, saved: Saved) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = folder / f"{FILE}.new"
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, "runs": saved.runs, "entries": saved.entries}, file, ensure_ascii=False)
+        json.dump({"format": FORMAT, **asdict(saved)}, file, ensure_ascii=False)
     fresh.replace(folder / FILE)
 
 
@@ -38,7 +39,7 @@ def load(folder: Path) -> Saved | None:
         data = json.loads((folder / FILE).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']} is not {FORMAT}")
-        return Saved(list(data["entries"]), int(data["runs"]))
+        return Saved(list(data["entries"]), int(data["runs"]), list(data["watches"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -6,14 +6,14 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamvlm import Agent, Gap, Stream, StreamEnded, StreamEvent, StreamVLMError
+from streamvlm import Agent, Stream, StreamEvent, StreamVLMError
 from streamvlm.demo.chat.addresses import without_credentials
-from streamvlm.demo.chat.clock import clock
+from streamvlm.demo.chat.board import Board
 from streamvlm.demo.chat.filmstrip import Filmstrip
+from streamvlm.demo.chat.hearing import hear
 from streamvlm.demo.chat.limits import Limits
 from streamvlm.demo.chat.refusals import Refused
 from streamvlm.demo.chat.run import Run
@@ -22,7 +22,6 @@ from streamvlm.demo.chat.sources import Choice, Sources
 from streamvlm.demo.chat.transcript import Entry, Transcript
 
 REACH = 1.0  # seconds on either side of a moment that is asked about
-NOTICED_GAP = 1.0  # seconds of stream lost that are worth a line
 
 
 class Session:
@@ -38,6 +37,9 @@ class Session:
         self.identity = identity
         self.folder = folder
         self.transcript = Transcript(saved.entries)
+        self.board = Board(saved.watches, limits.watches)
+        self.narrating = False
+        self.load = ""  # what is given up to keep up with the source; empty: nothing
         self.runs = saved.runs
         self.run: Run | None = None
         self.pages = 0  # open at this moment
@@ -50,7 +52,7 @@ class Session:
         self._remembered: Stream | None = None  # the newest run's memory, while nothing is watched
         self._strips: dict[int, Filmstrip] = {}  # of earlier runs
         self._changing = threading.RLock()
-        self._saved_version = self.transcript.version
+        self._saved_version = (self.transcript.version, len(saved.watches))
 
     # What is watched
 
@@ -75,6 +77,9 @@ class Session:
                 self.run = Run(self.runs, choice, feed, self._agent, folder, self._limits, self._heard)
             except StreamVLMError as error:
                 raise Refused(f"{choice.name} cannot be watched: {without_credentials(str(error))}") from None
+            self.board.attach(self.run.stream)
+            if self.narrating:
+                self.run.stream.narrate()
         self.transcript.add("notice", f"Watching {choice.name}.", run=self.runs)
         return self.run
 
@@ -87,19 +92,22 @@ class Session:
 
     def _end_run(self) -> None:
         if self.run is not None:
+            self.board.attach(None)
+            self.load = ""
             self.run.close()
             self.transcript.follow()
             self.run = None
 
     def _heard(self, run: Run, event: StreamEvent) -> None:
         """Runs on the thread that follows the stream."""
-        if isinstance(event, Gap) and event.seconds >= NOTICED_GAP:
-            text = f"{clock(event.seconds)} of it were not seen."
-            self.transcript.add("notice", text, run=run.number, at=event.pts)
-        elif isinstance(event, StreamEnded) and not run.stream.closed:
-            told = f": {run.trouble}" if run.trouble else ". What was seen can still be asked about"
-            at = event.pts if math.isfinite(event.pts) else None
-            self.transcript.add("notice", f"{run.choice.name} has ended{told}.", run=run.number, at=at)
+        hear(self, run, event)
+
+    def narrate(self, on: bool) -> None:
+        """Have what happens said, or not."""
+        with self._changing:
+            self.narrating = on
+            if self.run is not None and not self.run.stream.closed:
+                self.run.stream.narrate(1.0 if on else None)
 
     # Questions
 
@@ -206,9 +214,10 @@ class Session:
         """Write down what was said, if anything was."""
         with self._changing:
             entries = self.transcript.entries
-            if self.transcript.version != self._saved_version:
-                save(self.folder, Saved([entry.row() for entry in entries], self.runs))
-                self._saved_version = self.transcript.version
+            watches = self.board.rows()
+            if (self.transcript.version, len(watches)) != self._saved_version:
+                save(self.folder, Saved([entry.row() for entry in entries], self.runs, watches))
+                self._saved_version = (self.transcript.version, len(watches))
 
     def put_away(self) -> None:
         """Stop everything and save; the session comes back when it is asked for again."""
@@ -247,9 +256,9 @@ class Session:
         """What a page shows besides the transcript."""
         run = self.run
         if run is None:
-            return {"run": self.runs, "source": None, "memory": (self._run_folder(self.runs) / "memory").is_dir()}
+            memory = (self._run_folder(self.runs) / "memory").is_dir()
+            return {"run": self.runs, "source": None, "memory": memory, "narrating": self.narrating}
         stream = run.stream
-        playhead: Callable[[], float] = lambda: getattr(run.feed, "playhead", 0.0)  # noqa: E731
         return {
             "run": run.number,
             "source": run.choice.name,
@@ -260,6 +269,9 @@ class Session:
             "window": stream.config.window_seconds,
             "store": stream.config.store is not None,
             "duration": run.feed.duration,
-            "playhead": round(playhead(), 2),
+            "playhead": round(getattr(run.feed, "playhead", 0.0), 2),
             "open": len(self.transcript.waiting),
+            "narrating": self.narrating,
+            "notes": stream.config.notes,
+            "load": self.load,
         }

@@ -3,6 +3,7 @@ import { Camera } from "./camera.js";
 import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
 import { Plots } from "./plots.js";
+import { Panels } from "./panels.js";
 
 const FULL = 4503;
 
@@ -64,14 +65,16 @@ function begin() {
   const camera = new Camera((taken, bytes) => link.sendPicture(taken, bytes), () => link.ready && !link.busy, toast);
   const stage = new Stage((op, rest) => link.say(op, rest), camera, talk, toast);
   const plots = new Plots("#plots");
+  const panels = new Panels((op, rest) => link.say(op, rest));
   const link = new Link(
     (message) => {
       full.hidden = !message.full;
       if (message.full) document.querySelector("#full-text").textContent = message.full;
-      if (message.hello) { talk.clear(); plots.clear(); stage.greet(message.hello); }
+      if (message.hello) { talk.clear(); plots.clear(); panels.clear(); stage.greet(message.hello); }
       if (message.refused) { toast(message.refused); stage.idle(); }
-      if (message.state) { stage.show(message.state); talk.state(message.state); plots.run(message.state.run); }
-      if (message.entries) talk.draw(message.entries);
+      if (message.state) { stage.show(message.state); talk.state(message.state); plots.run(message.state.run); panels.state(message.state); }
+      if (message.entries) { talk.draw(message.entries.filter(({ kind }) => kind !== "note")); panels.note(message.entries); }
+      if (message.watches) panels.watches(message.watches);
       if (message.samples) { plots.add(message.samples); stage.lag(message.samples.at(-1)); }
     },
     (pts, jpeg) => stage.picture(pts, jpeg),
@@ -96,6 +99,7 @@ function begin() {
     start: (name, address, seed) => stage.start(name, { address: address ?? "", seed: seed ?? 7 }),
     leave: () => link.say("leave"),
     ask: (text) => link.say("ask", { text, about: stage.about() }),
+    watch: (text) => link.say("watch", { text }),
     chosen: (name, withAddress, withSeed) => {
       document.querySelector("#address").classList.toggle("shown", name === withAddress);
       document.querySelector("#seed").classList.toggle("shown", name === withSeed);

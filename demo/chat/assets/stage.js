@@ -60,6 +60,7 @@ export class Stage {
     if (state.kind === "camera" && !state.ended) this.camera.start(state.fps);
     else if (this.camera.on) this.camera.stop();
     $("#badge-now").textContent = state.now == null ? "" : clock(state.now);
+    $("#badge-load").textContent = state.load ?? "";
     $("#badge-live").hidden = !state.source || state.ended;
     const scrub = $("#scrub");
     scrub.max = Math.floor(state.now ?? 0);

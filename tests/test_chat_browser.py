@@ -1,0 +1,217 @@
+"""The page in a headless Chromium with a camera that plays a rendered clip; `make test-browser` installs both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamvlm import Agent, WatchConfig
+from streamvlm.demo.chat.access import Access
+from streamvlm.demo.chat.app import Chat, ChatOptions
+from streamvlm.demo.chat.limits import Limits
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
+MOMENT, QUESTION, TRUTH = 5.5, "which color is the cross?", "red"  # of the sample
+RATE = 10  # pictures a second of the camera
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+
+def playwright_or_skip() -> Any:
+    """playwright's entry; where something is missing the test is skipped, except where it was asked for by name."""
+    if os.environ.get("STREAMVLM_BROWSER") != "required":
+        if CHROMIUM is None:
+            pytest.skip("no Chromium is installed: make test-browser")
+        pytest.importorskip("playwright", reason="playwright is not installed: make test-browser")
+    from playwright.sync_api import sync_playwright
+
+    return sync_playwright
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One moment of the sample as an uncompressed clip, which Chromium plays over and over as its camera."""
+    path = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    with av.open(str(SAMPLE)) as sample:
+        picture = next(f for f in sample.decode(video=0) if f.time is not None and f.time >= MOMENT)
+    planes = picture.reformat(format="yuv420p").to_ndarray().tobytes()
+    head = f"YUV4MPEG2 W{picture.width} H{picture.height} F{RATE}:1 Ip A1:1 C420mpeg2\n"
+    path.write_bytes(head.encode() + (b"FRAME\n" + planes) * 2 * RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    with Agent.from_pretrained("tiny", watch=WatchConfig(fps=2.0)) as agent:
+        yield agent
+
+
+@contextmanager
+def served(agent: Agent, folder: Path) -> Iterator[str]:
+    """The chat on a port of this machine; gives its address."""
+    import uvicorn
+
+    chat = Chat(agent, ChatOptions(folder, Access(b"a secret of tests"), limits=Limits(visitors=2)))
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(chat.app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def chromium(camera: Path) -> Iterator[Any]:
+    with playwright_or_skip()() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+def opened(context: Any, url: str) -> Any:
+    """The page, alive."""
+    page = context.new_page()
+    page.set_default_timeout(90_000)
+    page.goto(url)
+    page.wait_for_function("window.streamvlm?.link.ready")
+    return page
+
+
+def ask(page: Any, text: str) -> Any:
+    """Type a question; gives its entry."""
+    count = page.locator(".entry.question").count()
+    page.fill("#question textarea", text)
+    page.press("#question textarea", "Enter")
+    entry = page.locator(".entry.question").nth(count)
+    entry.wait_for()
+    return entry
+
+
+def done(page: Any, entry: Any, status: str = "complete") -> str:
+    """The reply, once its status is that."""
+    number = entry.get_attribute("id")
+    page.wait_for_selector(f'#{number}[data-status="{status}"]')
+    return str(page.locator(f"#{number} .said").inner_text()).strip()
+
+
+def test_a_first_visit_from_camera_to_answer_and_back_again(chromium: Any, agent: Agent, tmp_path: Path) -> None:
+    errors: list[str] = []
+    with served(agent, tmp_path) as url:
+        context = chromium.new_context(permissions=["camera"])
+        page = opened(context, url)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.get_by_role("button", name="My camera").click()
+        page.wait_for_function("streamvlm.stage.state.now > 1")
+
+        first = ask(page, QUESTION)
+        assert done(page, first).rstrip(".").lower() == TRUTH
+        assert "as of" in first.locator("footer").inner_text()
+        picture = first.locator(".moment img").first
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        first.locator(".moment").first.click()
+        page.wait_for_selector('#stage[data-showing="past"]')
+        page.click("#to-now")
+        page.wait_for_selector('#stage[data-showing="camera"]')
+
+        page.fill("#condition textarea, #condition input", "there is a sign")
+        page.click("#watch-add")
+        page.wait_for_selector("#watches li >> text=there is a sign")
+
+        page.reload()
+        page.wait_for_selector("#entry-2 >> text=red")
+        page.wait_for_selector("#watches li >> text=there is a sign")
+        seen = page.evaluate("streamvlm.stage.state.now")
+        page.wait_for_function(f"streamvlm.stage.state.now > {seen} + 1")  # the camera goes on after a reload
+        context.close()
+    assert errors == []
+
+
+def test_the_camera_is_not_mirrored(chromium: Any, agent: Agent, tmp_path: Path) -> None:
+    with served(agent, tmp_path) as url, av.open(str(SAMPLE)) as sample:
+        true = next(f for f in sample.decode(video=0) if f.time is not None and f.time >= MOMENT)
+        page = opened(chromium.new_context(permissions=["camera"]), url)
+        page.get_by_role("button", name="My camera").click()
+        page.wait_for_function("streamvlm.stage.state.now > 0.5")
+        pixels = page.evaluate(
+            """async () => {
+              const image = new Image();
+              image.src = "/chat/picture/1/0.5";
+              await image.decode();
+              const canvas = new OffscreenCanvas(16, 16);
+              canvas.getContext("2d").drawImage(image, 0, 0, 16, 16);
+              return [...canvas.getContext("2d").getImageData(0, 0, 16, 16).data];
+            }"""
+        )
+    seen = np.array(pixels, dtype=float).reshape(16, 16, 4)[..., :3]
+    shown = np.array(true.to_image().resize((16, 16)), dtype=float)
+    assert np.abs(seen - shown).mean() < np.abs(seen - shown[:, ::-1]).mean()
+
+
+def test_an_answer_is_stopped_and_another_visitor_is_not_kept_waiting(
+    chromium: Any, agent: Agent, tmp_path: Path
+) -> None:
+    with served(agent, tmp_path) as url:
+        ann = opened(chromium.new_context(permissions=["camera"]), url)
+        ann.evaluate("streamvlm.camera.start = () => {}")  # no picture comes, so her answer has to wait
+        ann.get_by_role("button", name="My camera").click()
+        ann.wait_for_function("streamvlm.stage.state.source")
+        waiting = ask(ann, QUESTION)
+
+        bob = opened(chromium.new_context(), url)
+        assert bob.locator(".entry").count() == 0
+        bob.get_by_role("button", name="StreamWorld").click()
+        bob.wait_for_function("streamvlm.stage.state.now > 1")
+        assert done(bob, ask(bob, "how many objects are there?"))
+        assert "All 2 places are taken" in told_full(chromium.new_context(), url)
+
+        assert ann.locator(".entry.question").count() == 1
+        assert waiting.get_attribute("data-status") == "waiting"
+        waiting.get_by_role("button", name="Stop").click()
+        done(ann, waiting, "cancelled")
+
+
+def told_full(context: Any, url: str) -> str:
+    """What a visitor is told for whom there is no place."""
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("#full:not([hidden])", timeout=90_000)
+    return str(page.locator("#full").inner_text())
+
+
+def test_a_file_is_watched_as_far_as_it_is_played(chromium: Any, agent: Agent, tmp_path: Path) -> None:
+    with served(agent, tmp_path) as url:
+        page = opened(chromium.new_context(), url)
+        page.set_input_files("#file", str(SAMPLE))
+        page.wait_for_selector('#stage[data-showing="file"]')
+        page.wait_for_function("document.querySelector('#player').readyState >= 2")
+        page.evaluate("document.querySelector('#player').pause()")
+        page.evaluate("document.querySelector('#player').currentTime = 12")
+        page.wait_for_function("streamvlm.stage.state.now >= 11.5")
+        assert done(page, ask(page, "read the sign.")).rstrip(".") == "80"
+        assert page.evaluate("streamvlm.stage.state.now") <= 12.0  # it is paused there
