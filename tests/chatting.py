@@ -15,6 +15,7 @@ from streamvlm.demo.chat.sources import CAMERA, Choice, Sources
 from streamvlm.demo.chat.transcript import Entry
 
 PATIENCE = 60.0  # seconds
+EARLY = 1e7  # on the monotonic clock: pictures from then are never late, so nothing is given up to keep up
 
 
 def until(true: Callable[[], bool], what: str = "it") -> None:
@@ -53,7 +54,7 @@ def show(session: Session, pictures: list[tuple[float, bytes]]) -> None:
     run = session.run
     assert run is not None and isinstance(run.feed, CameraFeed)
     for time_, picture in pictures:
-        run.feed.push(picture, 1000.0 + time_)
+        run.feed.push(picture, EARLY + time_)
         until(lambda at=time_: run.stream.now is not None and run.stream.now >= at - 1e-6, f"frame {time_}")  # type: ignore[misc]
 
 
