@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, present, tables
-from streamvlm.benchmarks.perf import flatness, lag, store, tokens
+from streamvlm.benchmarks.perf import decode, flatness, lag, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
@@ -186,6 +186,13 @@ def test_a_composition_that_is_none_is_told_before_anything_is_rendered(capsys: 
     with pytest.raises(SystemExit):
         tokens.main(["--prune", "dtdd"])
     assert "unknown pruning method" in capsys.readouterr().err
+
+
+def test_decode_reads_every_file_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    decode.main(["--seconds", "12", "--height", "192", "--turns", "1"])
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["files"]) == set(decode.FILES) and report["identical"]
+    assert report["worst_ratio"] == max(one["ratio"] for one in report["files"].values()) > 0
 
 
 def test_past_asks_every_way_the_same_questions_and_finds_their_frames(folder: Path) -> None:

@@ -167,6 +167,16 @@ def test_an_edge_may_sway_unnoticed_but_not_move_away() -> None:
     assert [len(strict(block_of(torch.randn(FULL, HIDDEN), 0.0, edge(at)))) for at in (24, 25)] == [FULL, 4]
 
 
+def test_what_stands_around_a_change_may_be_kept_with_it() -> None:
+    plain = torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    changed = plain.clone()
+    changed[:, 20:28, 4:12] = 250  # in the place of row 1, column 0
+    for spread, kept in ((0, [4]), (1, [0, 1, 4, 5, 8, 9])):
+        line = Line(f"dtd(spread={spread})")
+        line(block_of(torch.randn(FULL, HIDDEN), 0.0, plain))
+        assert line(block_of(torch.randn(FULL, HIDDEN), 0.5, changed)).tokens.slot.tolist() == kept
+
+
 @pytest.mark.parametrize("fps", [2, 8, 30])
 def test_frames_are_told_apart_at_any_rate(fps: int) -> None:
     ids = [

@@ -36,6 +36,7 @@ class Dtd:
     against: Against = "kept"
     refresh: float | None = None  # seconds after which a place is kept again; None: three quarters of the window
     slack: int = 1  # pixels of a token's 16 x 16 that an edge may sway unnoticed
+    spread: int = 0  # places around a changed one that are kept with it, so that a thing is seen as of one moment
     peak: int = 2  # side of the parts of those 16 x 16 that are compared; 16: the whole token, as published
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class Dtd:
             raise ValueError(f"dtd: tau must be in (0, 2], got {self.tau}")
         if self.refresh is not None and self.refresh <= 0:
             raise ValueError(f"dtd: refresh must be more than 0 seconds, got {self.refresh}")
+        if self.spread < 0:
+            raise ValueError(f"dtd: spread must be 0 or more, got {self.spread}")
         if not 0 <= self.slack < DETAIL or self.peak < 1 or DETAIL % self.peak:
             raise ValueError(f"dtd: slack must be 0 to 15 and peak divide 16, got {self.slack} and {self.peak}")
 
@@ -81,7 +84,18 @@ class _Ages:
         difference = difference.cpu()
         due = self._due(block.patch)[block.tokens.slot]
         kept = TokenBlock(block.tokens, block.patch, difference + due.float())
-        return kept.keep(due | (difference >= self.threshold * self.strictness))
+        changed = difference >= self.threshold * self.strictness
+        return kept.keep(due | self._around(changed, block))
+
+    def _around(self, changed: Tensor, block: TokenBlock) -> Tensor:
+        """bool [n]: the changed tokens and those `spread` places around them."""
+        if not self.settings.spread:
+            return changed
+        places = torch.zeros(block.patch.full)
+        places[block.tokens.slot[changed]] = 1.0
+        side = 2 * self.settings.spread + 1
+        wide = functional.max_pool2d(places.view(1, 1, *block.patch.grid), side, 1, self.settings.spread)
+        return wide.flatten()[block.tokens.slot] > 0
 
     def _mark(self, block: TokenBlock) -> Tensor:
         """Note when; bool [full], the places that are kept now."""
