@@ -114,7 +114,8 @@ def guard(driver: Driver, stream: StreamState, trigger: Trigger, condition: str 
 def test_all_watches_of_a_moment_are_probed_in_one_step_and_nothing_is_written() -> None:
     model = random_model("qwen3_vl")
     driver = Driver(model)
-    stream = driver.watch(random_blocks(model, 3), background_tokens=2000)
+    stream = driver.watch(random_blocks(model, 3), paced=False, background_tokens=2000)  # with no time to keep
+    stream.play_until = 1e9
     watches = [guard(driver, stream, Probe(), f"condition {i}") for i in range(6)]
     driver.step()
     assert len(stream.background) == 6
