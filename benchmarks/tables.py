@@ -219,11 +219,31 @@ def store(report: dict[str, Any]) -> str:
     return text + table(["median", f"{early['hours']:g} h stored", f"{late['hours']:g} h stored", "ratio"], rows)
 
 
+def recall(report: dict[str, Any]) -> str:
+    """Whether what a question needs was brought back, by method, number of blocks and distance."""
+    found = report["distances"]
+    methods = next(iter(found.values()))["methods"]
+    rows = []
+    for name, first in methods.items():
+        cells = [name.replace("@", ", "), f"{first['over_everything']['tokens']:.0f}"]
+        for one in (distance["methods"][name] for distance in found.values()):
+            cells += [_share(one["as_asked"]), f"{_share(one['over_everything'])}, chance {100 * one['chance']:.1f} %"]
+        rows.append(cells)
+    text = (
+        f"`{report['model']}` at {report['fps']:g} frame/s: questions that name an earlier moment by the clock, as "
+        "they are, and over everything stored, where their time does not narrow the search and only what the "
+        "method sees in the blocks can help.\n\n"
+    )
+    heads = [f"{float(d) / 60:g} min back{way}" for d in found for way in ("", ", over everything")]
+    return text + table(["method, k", "tokens loaded", *heads], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "present": present,
     "past": past,
     "flatness": flatness,
     "lag": lag,
+    "recall": recall,
     "store": store,
     "tokens": tokens,
     "watches": watches,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamvlm.benchmarks import harness, past, present, tables
+from streamvlm.benchmarks import harness, past, present, recall, tables
 from streamvlm.benchmarks.perf import decode, flatness, lag, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
@@ -22,6 +22,7 @@ LAG += ["--watches", "1", "--narrate"]
 PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
 
 TOKENS = ["--worlds", "1", "--seconds", "8", "--per-world", "4", "--prune", "dtd", "--prune", "cap(3)"]
+RECALL = ["--distances", "30", "--questions", "4", "--k", "2", "--tail", "10"]
 PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
 
 
@@ -37,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(flatness, "RESULTS", root)
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
         lag.main([*options, *LAG])
+        recall.main([*options, *RECALL])
         store.main([*options, "--hours", "0.2", "--turns", "1", "--folder", str(root)])
         present.main([*options, *PRESENT])
         patch.setattr(tokens, "RESULTS", root)
@@ -51,6 +53,17 @@ def result(folder: Path, name: str) -> dict[str, Any]:
     assert report["benchmark"] == name
     assert isinstance(report, dict)
     return report
+
+
+def test_recall_counts_what_was_brought_back(folder: Path) -> None:
+    methods = result(folder, "recall")["distances"]["30"]["methods"]
+    assert list(methods) == [f"{name}@2" for name in ("mean_key", "top_tokens", "clusters", "pages", "recency")]
+    for found in methods.values():
+        for way in ("as_asked", "over_everything"):
+            assert 0 <= found[way]["right"] <= found[way]["asked"] > 0
+            assert 0 < found[way]["blocks"] <= 2 and found[way]["tokens"] > 0
+        assert 0 < found["chance"] < 1
+    assert sum(found["as_asked"]["right"] for found in methods.values()) > 0
 
 
 def test_a_day_in_memory_adds_up(folder: Path) -> None:

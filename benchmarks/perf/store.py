@@ -122,11 +122,11 @@ def lengthen(folder: Path, until: float, memory: Memory) -> float:
     return end
 
 
-def reopen(agent: Agent, pictures: Sequence[Tensor], folder: Path, end: float) -> Stream:
+def reopen(agent: Agent, pictures: Sequence[Tensor], folder: Path) -> Stream:
     """Watch on where a store ends, until the window is full; every question is asked once, not to be counted."""
-    begun = time.perf_counter()
+    with BlockStore.open(folder / "blocks", readonly=True) as store:
+        end = store.stats().stop
     stream = agent.watch(shown(pictures), fps=FPS, store=str(folder))
-    log.info("opened %s in %.1f s", folder.name, time.perf_counter() - begun)
     play(stream, end + MINUTE)
     for question in QUESTIONS:
         ask(stream, question)
@@ -135,8 +135,7 @@ def reopen(agent: Agent, pictures: Sequence[Tensor], folder: Path, end: float) -
 
 def describe(stream: Stream, end: float, asked: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
     """One stream's share of the report."""
-    stats = stream.stats
-    tokens = {name: getattr(stats, f"tokens_{name}") for name in ("seen", "window", "stored", "dropped")}
+    tokens = {name: getattr(stream.stats, f"tokens_{name}") for name in ("seen", "window", "stored", "dropped")}
     return {"hours": round(end / HOUR, 3), **cost(asked), "tokens": tokens}
 
 
@@ -147,11 +146,13 @@ def live_through(agent: Agent, pictures: Sequence[Tensor], folder: Path, seconds
         with agent.watch(shown(pictures), fps=FPS, store=str(folder / name)) as stream:
             play(stream, PICTURES / FPS)
         ends[name] = lengthen(folder / name, ends[name], memory)
+        with reopen(agent, pictures, folder / name):
+            memory.note(ends[name])
+    mark = memory.seconds.index(ends["early"])
     with ExitStack() as stack:
         streams: dict[str, Stream] = {}
-        for name, end in ends.items():
-            streams[name] = stack.enter_context(reopen(agent, pictures, folder / name, end))
-            memory.note(end)
+        for name in ends:
+            streams[name] = stack.enter_context(reopen(agent, pictures, folder / name))
         asked: dict[str, list[tuple[Answer, float]]] = {name: [] for name in streams}
         for question in [*QUESTIONS] * ROUNDS:
             for name, stream in streams.items():
@@ -161,8 +162,8 @@ def live_through(agent: Agent, pictures: Sequence[Tensor], folder: Path, seconds
         held = asdict(store.stats())
     return {
         **found,
-        "rss_growth_mb": round(memory.rss[-1] - memory.rss[-2], 1),
-        "unique_growth_mb": round(memory.unique[-1] - memory.unique[-2], 1),
+        "rss_growth_mb": round(memory.rss[-1] - memory.rss[mark], 1),
+        "unique_growth_mb": round(memory.unique[-1] - memory.unique[mark], 1),
         "memory": [[round(x, 1) for x in row] for row in zip(memory.seconds, memory.rss, memory.unique, strict=True)],
         "store": {name: held[name] for name in ("blocks", "tokens", "segments", "bytes")},
     }
@@ -199,7 +200,7 @@ def drop_cache(paths: Sequence[Path]) -> None:
 
 
 def plain_read(path: Path, start: int, nbytes: int) -> None:
-    """Read bytes in order and do nothing with them."""
+    """Read bytes in order, for nothing."""
     buffer = memoryview(bytearray(CHUNK))
     with path.open("rb", buffering=0) as file:
         file.seek(start)
@@ -257,8 +258,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_model(begin(arguments))
     pictures = draw_pictures(7, PICTURES, FPS)
     with ExitStack() as stack:
-        place = arguments.folder or tempfile.gettempdir()
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-store-", dir=place)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-", dir=arguments.folder)))
         agent = stack.enter_context(Agent(model, sampling=SamplingConfig(max_new_tokens=8)))
         spill = overhead(agent, pictures, folder / "turns", arguments.turns)
         log.info("overhead: %s", spill)
