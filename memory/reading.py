@@ -34,6 +34,7 @@ from streamvlm.memory.segment import opened, read_all, segment_path
 THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
 PIECE = 1 << 20  # bytes read at once
 RUN = 4 << 20  # bytes of neighbouring blocks read at once
+SHARE = 512 << 10  # bytes that another thread is worth: of small blocks, more is Python than disk
 NEAR = 64 << 10  # bytes between two blocks that are read rather than skipped
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class BlockReader:
     def _read_runs(self, entries: Sequence[Entry], threads: int) -> list[KVBlock]:
         """Whole blocks, neighbours in one read."""
         runs = _runs(entries)
+        threads = min(threads, 1 + sum(entry.length for entry in entries) // SHARE)
         found = self._shared_out(lambda i: self._read_run([entries[j] for j in runs[i]]), len(runs), threads)
         blocks = {j: block for run, part in zip(runs, found, strict=True) for j, block in zip(run, part, strict=True)}
         return [blocks[j] for j in range(len(entries))]
