@@ -20,6 +20,7 @@ from streamvlm.cli.app import app
 from streamvlm.cli.asks import Ask, parse_ask, parse_asks
 from streamvlm.cli.flags import HELP
 from streamvlm.config import ModelConfig
+from streamvlm.demo.chat.settings import ChatSettings
 from streamvlm.version import __version__
 
 ANSWER = ["event", "question", "asked_at", "as_of", "text", "tokens", "ttft_s", "status", "evidence"]
@@ -64,11 +65,13 @@ for command in {commands!r}:
 
 
 def test_every_setting_is_a_flag_with_help() -> None:
-    names = [f.name for record in (ModelConfig, WatchConfig, SamplingConfig) for f in fields(record)]
-    assert sorted(HELP) == sorted(names)
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", streamvlm("watch", "--help").stdout)
-    for name in names:
-        assert f"--{name.replace('_', '-')} " in shown
+    records = {"watch": (ModelConfig, WatchConfig, SamplingConfig), "chat": (ChatSettings,)}
+    names = {command: [f.name for record in of for f in fields(record)] for command, of in records.items()}
+    assert sorted(HELP) == sorted(sum(names.values(), []))
+    for command, settings in names.items():
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", streamvlm(command, "--help").stdout)
+        for name in settings:
+            assert f"--{name.replace('_', '-')} " in shown, (command, name)
 
 
 def test_version() -> None:
