@@ -67,7 +67,7 @@ for command in {commands!r}:
 def test_every_setting_is_a_flag_with_help() -> None:
     records = {"watch": (ModelConfig, WatchConfig, SamplingConfig), "chat": (ChatSettings,)}
     names = {command: [f.name for record in of for f in fields(record)] for command, of in records.items()}
-    assert sorted(HELP) == sorted(sum(names.values(), []))
+    assert sorted(HELP) == sorted(name for of in names.values() for name in of)
     for command, settings in names.items():
         shown = re.sub(r"\x1b\[[0-9;]*m", "", streamvlm(command, "--help").stdout)
         for name in settings:
