@@ -79,7 +79,8 @@ class BlockReader:
 
     def _read_run(self, entries: Sequence[Entry]) -> list[KVBlock]:
         first, path = entries[0], segment_path(self.folder, entries[0].segment)
-        end = entries[-1].offset + entries[-1].length
+        # Not to the end of the last record: its padding may be missing if the writer was killed.
+        end = entries[-1].offset + entries[-1].payload + self.nbytes(entries[-1])
         data = torch.empty(end - first.offset, dtype=torch.uint8)
         with _reading(path, first), opened(path) as fd:
             read_all(fd, [as_bytes(data)], first.offset, str(path))
