@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from runs import open_micro
+from training import open_micro
 
 from streamvlm.train import checkpoint
 

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from runs import open_micro
+from training import open_micro
 
 
 def main(folder: Path, step: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import MICRO, specs
+from training import MICRO, specs
 
 from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.clips import Clips, load_clips

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from runs import open_micro
 from torch import Tensor
+from training import open_micro
 
 from streamvlm.errors import TrainingError
 from streamvlm.train.architecture import load_model

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from driver import random_blocks
-from runs import MICRO
 from sight import NAMES, SCRIPT, batch_sight, stream
 from test_twin import make_window, perceive
 from torch import Tensor
+from training import MICRO
 
 from streamvlm.memory.blocks import KVBlock
 from streamvlm.memory.policies import SinkWindow
