@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamvlm.engine.events import AnswerStarted
+from streamvlm.engine.moments import moment_of
 from streamvlm.engine.questions import Question
 from streamvlm.engine.reader import Lookup, Reader, make_reader
 from streamvlm.engine.stream import EPSILON, StreamState
@@ -45,7 +46,8 @@ def _fork(stream: StreamState, question: Question, window: Window) -> None:
 def _reader(stream: StreamState, question: Question, window: Window, room: int) -> Reader | None:
     try:
         notes = stream.mind.notes_for(stream, question.answer.question) if question.writes else []
-        reader = make_reader(stream.model, window, question.answer, question.sampling, room, notes=notes)
+        moment = moment_of(question.answer.question, question.between, stream.now)
+        reader = make_reader(stream.model, window, question.answer, question.sampling, room, moment, notes)
     except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
         stream.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
         return None
