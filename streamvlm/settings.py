@@ -116,7 +116,7 @@ class WatchConfig:
     store_quota_mb: int | None = None  # MiB on disk, the oldest go first; None: no limit
     store_pictures: int = 128  # pixels, longer side of the JPEG kept with what leaves the window; 0: none
     retrieve_tokens: int = 512  # tokens brought back for one question at most
-    retrieve_blocks: int = 64  # temporal patches brought back for one question at most
+    retrieve_blocks: int = 12  # temporal patches brought back for one question at most
     retrieve_method: RetrieveMethod = "mean_key"
     retrieve_selection: RetrieveSelection = "shared"  # the same for all layers of the model, or per_layer
 
