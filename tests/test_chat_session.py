@@ -226,19 +226,19 @@ def test_what_is_waited_for_is_kept_paused_and_removed(agent: Agent, tmp_path: P
 
 def test_what_the_stream_says_by_itself_is_entered(agent: Agent, tmp_path: Path, pictures: Pictures) -> None:
     session = session_in(tmp_path / "s", agent)
-    session.board.add("there is a sign")
+    session.board.add("the sign shows 97")
     watch_camera(session)
     run = session.run
     assert run is not None
     show(session, pictures[:4])
-    hear(session, run, WatchFired(1.0, "there is a sign", 0.97, 0.5, 1))
+    hear(session, run, WatchFired(1.0, "the sign shows 97", 0.97, 0.5, 1))
     hear(session, run, WatchFired(1.5, "it was taken off the list", 0.97, 0.5, 1))
     hear(session, run, Narrated(1.5, "a circle comes in"))
     hear(session, run, NoteTaken(1.5, Note(1, 0.5, 1.0, "observation", "a circle came in")))
     hear(session, run, LoadChanged(1.5, 4, "low resolution"))
     said = [(e.kind, e.text, e.at) for e in session.transcript.entries[1:]]
     assert said == [
-        ("fired", "there is a sign", 1.0),
+        ("fired", "the sign shows 97", 1.0),
         ("narration", "a circle comes in", 1.5),
         ("note", "a circle came in", 0.5),
     ]
