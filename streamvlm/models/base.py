@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from streamvlm.models.chat import ChatFormat
 from streamvlm.types import Kind, Segment, VisionTokens
 from streamvlm.vision import PixelSpec, normalise, resize
 
@@ -49,21 +50,6 @@ class LanguageInput:
     positions: Tensor  # int64 [batch, rows, 3] t,h,w
     visual: Tensor  # bool [batch, rows]
     deepstack: tuple[Tensor, ...]  # per injected layer [visual.sum(), hidden]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatFormat:
-    """The fixed text around a video and its questions."""
-
-    prefix: str  # system prompt and the opening of the user's turn; the stream follows
-    question_prefix: str  # between the last frame and the question
-    question_suffix: str  # closes the user's turn and opens the assistant's
-
-
-def chatml(system_prompt: str | None) -> ChatFormat:
-    """The ChatML turns that Qwen models and LLaVA-OneVision are trained on."""
-    system = f"<|im_start|>system\n{system_prompt}<|im_end|>\n" if system_prompt else ""
-    return ChatFormat(f"{system}<|im_start|>user\n", "", "<|im_end|>\n<|im_start|>assistant\n")
 
 
 class VisionLanguageModel(ABC):

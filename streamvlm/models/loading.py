@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from streamvlm.errors import ModelError
 from streamvlm.models.attention import register_attention
-from streamvlm.models.base import ChatFormat, VisionLanguageModel, chatml
+from streamvlm.models.base import VisionLanguageModel
+from streamvlm.models.chat import ChatFormat, chatml
 from streamvlm.models.llava_onevision import LlavaOneVision
 from streamvlm.models.qwen2_5_vl import Qwen25VL
 from streamvlm.models.qwen3_vl import Qwen3VL

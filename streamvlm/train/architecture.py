@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-from streamvlm.models.base import chatml
+from streamvlm.models.chat import chatml
 from streamvlm.models.qwen3_vl import Qwen3VL
 from streamvlm.train.vocabulary import save_tokenizer
 from streamvlm.vision import PixelSpec

@@ -76,8 +76,7 @@ def make_episode(
     clips: Clips, window: int, questions: int, rng: random.Random, recipe: Recipe | None = None
 ) -> Episode:
     """A sink and `window` frames of one clip at a random rate and a random hour, with `questions` questions."""
-    recipe = recipe or Recipe(SCENES)
-    return _Author(clips, window, recipe, rng).write(questions)
+    return _Author(clips, window, recipe or Recipe(), rng).write(questions)
 
 
 class _Author:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from streamvlm.models.base import Layout, VisionLanguageModel, chatml
+from streamvlm.models.base import Layout, VisionLanguageModel
+from streamvlm.models.chat import chatml
 from streamvlm.train.architecture import GRID
 from streamvlm.train.episodes import Asked, Episode
 from streamvlm.train.vocabulary import END

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
 
-PATCH = 16  # pixels, side of what one merged token covers
+from streamvlm.pruning.difference import DETAIL, distance, reduced, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +25,13 @@ class Dropping:
 
 def keep_mask(frames: Tensor, rule: Dropping) -> Tensor:
     """bool [n, tokens], for uint8 [n, 3, side, side]; the first frame is kept whole."""
-    seen = frames.float() / 255
-    side = frames.shape[-1] // PATCH
-    keep = torch.zeros(len(seen), side * side, dtype=torch.bool)
+    grid = (frames.shape[-1] // DETAIL,) * 2
+    seen = reduced(frames, grid, frames.device)
+    keep = torch.zeros(len(seen), grid[0] * grid[1], dtype=torch.bool)
     keep[0] = True
-    last, age = seen[0].clone(), torch.zeros(side * side, dtype=torch.int64)
+    last, age = seen[0], torch.zeros(keep.shape[1], dtype=torch.int64)
     for index in range(1, len(seen)):
-        change = _change(seen[index], last)
+        change = distance(seen[index : index + 1], last, slack=1, peak=2)
         age += 1
         kept = (change >= rule.tau) | (age >= rule.refresh)
         if int(kept.sum()) > rule.cap:
@@ -40,13 +39,5 @@ def keep_mask(frames: Tensor, rule: Dropping) -> Tensor:
             kept = torch.zeros_like(kept).index_fill_(0, order.topk(rule.cap).indices, True)
         keep[index] = kept
         age[kept] = 0
-        pixels = kept.view(side, side).repeat_interleave(PATCH, 0).repeat_interleave(PATCH, 1)
-        last = torch.where(pixels, seen[index], last)
+        last = torch.where(spread(kept, grid), seen[index], last)
     return keep
-
-
-def _change(new: Tensor, old: Tensor) -> Tensor:
-    """[tokens] how much the most changed quarter of each place's quarter differs from anything a pixel away."""
-    high, low = max_pool2d(old[None], 3, 1, 1)[0], -max_pool2d(-old[None], 3, 1, 1)[0]
-    difference = ((new - high).clamp(min=0) + (low - new).clamp(min=0)).mean(0)
-    return max_pool2d(avg_pool2d(difference[None, None], 2), PATCH // 2).flatten()

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from streamvlm.world.questions import NONE, Question
 from streamvlm.world.scene import COLORS, PLACES, SHAPES
+from streamvlm.world.story import Event
 from streamvlm.world.view import View, around
 from streamvlm.world.wording import VERBS, actor, deed, find, look, statement
 
@@ -32,7 +33,7 @@ def _sign_before(view: View) -> Question | None:
             found.append((f"what did the sign show after {old.text}?", new.text, event))
     if not found:
         return None
-    text, answer, event = view.choice(found)
+    text, answer, event = view.rng.choice(found)
     return Question("before", text, answer, around(event), _near_texts(view, answer, shown))
 
 
@@ -49,7 +50,7 @@ def _place_before(view: View) -> Question | None:
     once = [e for e in moves if deeds.count(deed(e)) == 1]
     if not once:
         return None
-    event = view.choice(once)
+    event = view.rng.choice(once)
     thing = actor(event)
     now = find(event.after, thing.id)
     assert now is not None
@@ -63,16 +64,22 @@ def _place_before(view: View) -> Question | None:
 
 
 def _color_before(view: View) -> Question | None:
-    said = [statement(e).split(" ", 2)[2] for e in (*view.events, *view.unsure) if e.kind == "recolor"]
-    turns = [e for e in view.settled if e.kind == "recolor" and said.count(statement(e).split(" ", 2)[2]) == 1]
+    said = [_turn(e) for e in (*view.events, *view.unsure) if e.kind == "recolor"]
+    turns = [e for e in view.settled if e.kind == "recolor" and said.count(_turn(e)) == 1]
     if not turns:
         return None
-    event = view.choice(turns)
-    thing, new = actor(event), find(event.after, event.thing)
+    event = view.rng.choice(turns)
+    old, (shape, new) = actor(event).color, _turn(event)
+    others = [new, *view.rng.sample([c for c in COLORS if c not in (old, new)], 2)]
+    text = f"what color was the {shape} before it turned {new}?"
+    return Question("before", text, old, around(event), tuple(others))
+
+
+def _turn(event: Event) -> tuple[str, str]:
+    """Which shape took which colour."""
+    new = find(event.after, event.thing)
     assert new is not None
-    others = [new.color, *view.rng.sample([c for c in COLORS if c not in (thing.color, new.color)], 2)]
-    text = f"what color was the {thing.shape} before it turned {new.color}?"
-    return Question("before", text, thing.color, around(event), tuple(others))
+    return new.shape, new.color
 
 
 def order(view: View) -> Question | None:
@@ -94,7 +101,7 @@ def _following(view: View) -> Question | None:
     pairs = [(a, b) for a, b in pairwise(events) if a in unique and b in view.settled]
     if not pairs:
         return None
-    first, second = view.choice(pairs)
+    first, second = view.rng.choice(pairs)
     others = tuple(
         dict.fromkeys(statement(e) for e in events if statement(e) not in (statement(first), statement(second)))
     )
@@ -112,7 +119,7 @@ def never(view: View) -> Question | None:
     options = [d for d in done if view.clear(d)] if yes else _near_misses(view)
     if not options:
         return None
-    who, verb = view.choice(options)
+    who, verb = view.rng.choice(options)
     needs = around(done[who, verb]) if yes else (view.start, view.now)
     return Question("never", f"did {who} {verb} {LAST}?", "yes" if yes else "no", needs)
 
@@ -124,7 +131,7 @@ def _near_misses(view: View) -> list[tuple[str, str]]:
     verbs = view.rng.sample(list(VERBS.values()), 3)
     missed = [(who, verb) for who in dict.fromkeys(seen) for verb in verbs]
     missed += [
-        (f"the {view.choice(list(COLORS))} {view.choice(list(SHAPES))}", verb)
+        (f"the {view.rng.choice(list(COLORS))} {view.rng.choice(list(SHAPES))}", verb)
         for _, verb in done
         if verb in VERBS.values()
     ]
@@ -134,17 +141,17 @@ def _near_misses(view: View) -> list[tuple[str, str]]:
 
 def _nobody(view: View) -> Question | None:
     """The colour of the one that did it, or of nobody."""
-    kind, verb = view.choice([("leave", "left"), ("enter", "entered"), ("blink", "blinked"), ("move", "moved")])
+    kind, verb = view.rng.choice([("leave", "left"), ("enter", "entered"), ("blink", "blinked"), ("move", "moved")])
     doers = [e for e in (*view.events, *view.unsure) if e.kind == kind]
     shapes = {shape: {actor(e).id: e for e in doers if actor(e).shape == shape} for shape in SHAPES}
     if view.rng.random() < 0.5:
-        shape = view.choice([s for s in SHAPES if not shapes[s]])
+        shape = view.rng.choice([s for s in SHAPES if not shapes[s]])
         return Question("never", f"what color was the {shape} that {verb} {LAST}?", NONE, (view.start, view.now))
     known = set(map(id, view.settled))
     one = [s for s in SHAPES if len(shapes[s]) == 1 and all(id(e) in known for e in doers if actor(e).shape == s)]
     if not one:
         return None
-    shape = view.choice(one)
+    shape = view.rng.choice(one)
     event = next(iter(shapes[shape].values()))
     others = tuple(view.rng.sample([c for c in COLORS if c != actor(event).color], 3))
     return Question(

@@ -32,8 +32,8 @@ def repetition(view: View) -> Question | None:
             numbers.setdefault(number, []).append(text)
     if not numbers:
         return None
-    number = view.choice(sorted(numbers))  # first the answer, or nearly all would be 0 or 1
-    text = view.choice(numbers[number])
+    number = view.rng.choice(sorted(numbers))  # first the answer, or nearly all would be 0 or 1
+    text = view.rng.choice(numbers[number])
     about = [e for e in view.events if text in _countable(e)]
     others = tuple(str(n) for n in (number + 1, max(0, number - 1), number + 2) if n != number)
     return Question(
@@ -78,11 +78,11 @@ def action(view: View) -> Question | None:
         assert doer is not None
         thing, answer = doer, DOING[event.kind]
     elif idle:
-        thing, answer = view.choice(idle), STILL
+        thing, answer = view.rng.choice(idle), STILL
     else:
         return None
     others = tuple(view.rng.sample([d for d in (*DOING.values(), STILL) if d != answer], 3))
-    text = view.choice([f"what is the {look(thing)} doing?", f"what is the {look(thing)} doing right now?"])
+    text = view.rng.choice([f"what is the {look(thing)} doing?", f"what is the {look(thing)} doing right now?"])
     return Question("action", text, answer, None, others)
 
 
@@ -97,7 +97,7 @@ def step(view: View) -> Question | None:
     asked = [f"the {look(t)} {doing}" for t in things for doing in DOING.values()]
     if event:
         asked += 3 * [f"the {look(actor(event))} {d}" for k, d in DOING.items() if k != event.kind]
-    return Question("step", f"is {view.choice(asked)} right now?", "no") if asked else None
+    return Question("step", f"is {view.rng.choice(asked)} right now?", "no") if asked else None
 
 
 def clue(view: View) -> Question | None:
@@ -106,7 +106,7 @@ def clue(view: View) -> Question | None:
     options = _told(view) if yes else _untold(view)
     if not options:
         return None
-    text, needs = view.choice(options)
+    text, needs = view.rng.choice(options)
     return Question("clue", f"can you tell yet {text}?", "yes" if yes else "no", needs)
 
 

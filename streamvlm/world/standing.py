@@ -60,7 +60,7 @@ def _just(view: View) -> tuple[str, bool] | None:
         return None
     now = [statement(e) for e in ended(view.story, view.now - SECOND, view.now)]
     if now and view.rng.random() < 0.65:
-        return just_now(view.choice(now)), True
+        return just_now(view.rng.choice(now)), True
     seen = [statement(e) for e in view.events if statement(e) not in now]
     made_up = []
     for thing in view.things:
@@ -69,7 +69,7 @@ def _just(view: View) -> tuple[str, bool] | None:
             f"{name} entered",
             f"{name} left",
             f"{name} blinked",
-            f"{name} moved to the {view.choice(list(PLACES))}",
+            f"{name} moved to the {view.rng.choice(list(PLACES))}",
         ]
     made_up += [
         f"the sign changed to {view.rng.randrange(100)}",
@@ -78,7 +78,7 @@ def _just(view: View) -> tuple[str, bool] | None:
         "the scene changed",
     ]
     source = seen if seen and view.rng.random() < 0.4 else [m for m in made_up if m not in now]
-    return just_now(view.choice(source)), False
+    return just_now(view.rng.choice(source)), False
 
 
 def just_now(text: str) -> str:
@@ -98,8 +98,8 @@ def _state(view: View) -> tuple[str, bool] | None:
         number = scene.sign.text if holds else str(view.rng.randrange(100))
         return (f"the sign shows {number}", holds) if holds or number != scene.sign.text else None
     if kind < 0.5 and scene.things:
-        thing = view.choice(list(scene.things))
-        place = thing.cell if holds else view.choice([i for i in range(len(PLACES)) if i != thing.cell])
+        thing = view.rng.choice(list(scene.things))
+        place = thing.cell if holds else view.rng.choice([i for i in range(len(PLACES)) if i != thing.cell])
         return f"the {look(thing)} is in the {PLACES[place]}", holds
     if kind < 0.6:
         return (
@@ -115,5 +115,5 @@ def _state(view: View) -> tuple[str, bool] | None:
     absent = absent or [f"{c} {s}" for c in COLORS for s in SHAPES]
     if holds and not present:
         return None
-    name = view.choice(present if holds else absent)
+    name = view.rng.choice(present if holds else absent)
     return f"there is {'an' if name.startswith('orange') else 'a'} {name}", holds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from streamvlm.world.scene import Scene, Thing
 from streamvlm.world.story import QUIET_AFTER, QUIET_BEFORE, Event, Story
@@ -66,10 +65,6 @@ class View:
     def things(self) -> list[Thing]:
         """What is in sight now."""
         return list(self.story.event_at(self.now).after.things)
-
-    def choice(self, options: list[Any]) -> Any:  # noqa: ANN401
-        """One of them at random."""
-        return self.rng.choice(options)
 
 
 def around(*events: Event) -> tuple[float, float]:
