@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from streamvlm.cli.failures import FAILED, told
 from streamvlm.cli.flags import given, with_settings
 from streamvlm.config import resolve
-from streamvlm.errors import StreamVLMError
 
-FAILED, USAGE = 1, 2  # exit codes
 TO_PROTOCOL = ("policy", "fps")  # settings that are part of how a benchmark is run
 app = typer.Typer(help="Video benchmarks by their own rules.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A benchmark; see `streamvlm bench list`.")]
@@ -73,16 +72,12 @@ def run(  # noqa: PLR0913 -- a flag each
         from streamvlm.benchmarks.registry import find
 
         flags = given(settings)
-        changes = {"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL}
-        making: dict[str, Any] = {
-            "seed_base": seed_base,
-            "seeds": seeds,
-            "per_cell": per_cell,
-            "longest": longest,
-            "watches": watches,
-        }
-        making |= {"tail": tail, "narrated": narrated}
-        benchmark = find(name).adjusted(**{k: v for k, v in making.items() if v is not None})
+        changes = given({"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL})
+        making = {
+            "seed_base": seed_base, "seeds": seeds, "per_cell": per_cell, "longest": longest, "watches": watches,
+            "tail": tail, "narrated": narrated,
+        }  # fmt: skip
+        benchmark = find(name).adjusted(**given(making))
         protocol = protocol or next(iter(benchmark.protocols()))
         with own_shard(Shard.parse(shard)) as (part, first, device):
             options = RunOptions(
@@ -93,7 +88,7 @@ def run(  # noqa: PLR0913 -- a flag each
                 limit=limit,
                 shard=part,
                 retry=retry,
-                overrides=tuple((k, v) for k, v in changes.items() if v is not None),
+                overrides=tuple(changes.items()),
             )
             resolved = resolve({**flags, **device}, os.environ, config)
             ear = listen(videos, subtitles, whisper, resolved.model.device)
@@ -188,14 +183,5 @@ def _told() -> Iterator[None]:
     """Progress on stderr; what goes wrong in one line, with the exit code of its kind."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("streamvlm.benchmarks").setLevel(logging.INFO)
-    try:
+    with told():
         yield
-    except ValueError as error:
-        raise _failure(error, USAGE) from None
-    except StreamVLMError as error:
-        raise _failure(error, FAILED) from None
-
-
-def _failure(error: Exception, code: int) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(code)

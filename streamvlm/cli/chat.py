@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from streamvlm.cli.failures import USAGE, failure
 from streamvlm.cli.flags import PANELS, given, with_flags
 from streamvlm.config import Config, resolve
 from streamvlm.demo.chat.settings import ChatSettings
 from streamvlm.errors import StreamVLMError
 
-FAILED, USAGE = 1, 2  # exit codes
 SHUTDOWN_SECONDS = 5  # pages are given to hang up
 OWN = tuple(field.name for field in fields(ChatSettings))
 
@@ -38,11 +38,9 @@ def chat(
             raise ValueError("store is not for the chat: every session has its own, under --folder")
         _serve(served, resolved)
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(USAGE) from None
+        raise failure(error, USAGE) from None
     except (StreamVLMError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
+        raise failure(error) from None
 
 
 def chat_settings(flags: dict[str, Any], environment: os._Environ[str] | dict[str, str]) -> ChatSettings:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from streamvlm.cli.failures import failure
 from streamvlm.errors import StoreError, StreamVLMError
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _reading(path: Path) -> Iterator[BlockStore]:
         try:
             yield store
         except StreamVLMError as error:
-            raise _failure(error) from error
+            raise failure(error) from error
 
 
 def _told(action: Callable[[], T]) -> T:
@@ -193,12 +194,7 @@ def _told(action: Callable[[], T]) -> T:
     try:
         return action()
     except StreamVLMError as error:
-        raise _failure(error) from error
-
-
-def _failure(error: StreamVLMError) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(1)
+        raise failure(error) from error
 
 
 def _bytes(text: str) -> int:

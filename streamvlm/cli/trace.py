@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from streamvlm.cli.failures import failure
+
 app = typer.Typer(help="Read what --trace wrote.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="What --trace wrote.")]
 
@@ -44,8 +46,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     try:
         return read_trace(file)
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failure(error) from None
 
 
 def _row(times: dict[str, float] | None) -> str:

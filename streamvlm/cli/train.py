@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from streamvlm.cli.failures import failure
 from streamvlm.errors import StreamVLMError
 
 TINY = Path(__file__).parents[1] / "train" / "tiny.toml"
@@ -31,8 +32,7 @@ def train(
         trainer = open_trainer(config, restart=restart)
         trainer.run()
     except (ValueError, StreamVLMError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise failure(error) from None
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues from the checkpoint", err=True)
         raise typer.Exit(130) from None

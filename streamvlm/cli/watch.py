@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from streamvlm.cli.asks import Ask, WatchFor, is_watch, parse_ask, parse_asks, parse_watch
+from streamvlm.cli.failures import told
 from streamvlm.cli.flags import given, with_settings
 from streamvlm.config import Config, resolve
 from streamvlm.errors import StreamVLMError
 
 if TYPE_CHECKING:
     from streamvlm import Stream
-
-FAILED, USAGE = 1, 2  # exit codes
 
 
 @with_settings
@@ -63,13 +62,9 @@ def watch(
     Every setting can also come from STREAMVLM_NAME or a TOML file; flags go first.
     """
     _log_to_stderr(verbose)
-    try:
+    with told():
         wanted = Wanted(_parsed(ask or []), _conditions(watch_for or []))
         code = _watch(source, wanted, json, resolve(given(settings), os.environ, config), show_tokens)
-    except ValueError as error:
-        raise _failure(error, USAGE) from None
-    except StreamVLMError as error:
-        raise _failure(error, FAILED) from None
     raise typer.Exit(code)
 
 
@@ -98,11 +93,6 @@ def _log_to_stderr(verbose: int) -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("streamvlm").setLevel(level)
-
-
-def _failure(error: Exception, code: int) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(code)
 
 
 def _watch(source: str, wanted: Wanted, json: bool, config: Config, show_tokens: Path | None) -> int:
