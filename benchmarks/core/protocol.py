@@ -69,6 +69,7 @@ class Protocol:
         return rate
 
 
+STREAM = Protocol("stream", "stream", policy="sink_window", fps=2.0)  # as we watch
 LAST_4 = Protocol("last4", "clip", last=4)
 UNIFORM_64 = Protocol("uniform64", "clip", frames=64)
 SLIDING = Protocol("sliding", "stream", policy="sliding")
@@ -80,3 +81,8 @@ BASELINES = (CONSTANT, BLIND, LAST_4, UNIFORM_64, SLIDING)  # beside every publi
 def protocols(official: Protocol, stream: Protocol) -> dict[str, Protocol]:
     """A benchmark's own two and the baselines, by name."""
     return {p.name: p for p in (official, stream, *BASELINES)}
+
+
+def live_only() -> dict[str, Protocol]:
+    """Of a benchmark that can only be run on a live stream, where no clip shows what is to be said."""
+    return {p.name: p for p in (STREAM, SLIDING, CONSTANT)}

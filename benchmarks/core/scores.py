@@ -95,6 +95,11 @@ def macro(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known and len(known) == len(found) else None
 
 
+def f1(hits: int, due: int, made: int) -> float:
+    """The harmonic mean of recall and precision, 0 to 1: `hits` of what was `due`, and of what was `made`."""
+    return 2 * hits / (due + made) if due + made else 0.0
+
+
 def percent(share: float | None) -> float | None:
     """In percent, to two digits."""
     return None if share is None else round(100 * share, 2)

@@ -13,9 +13,9 @@ from typing import Any
 
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, prefer
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import Protocol, live_only
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
-from streamvlm.benchmarks.suites.reading import need, read_lines
+from streamvlm.benchmarks.suites.reading import need, read_lines, write_lines
 
 LONGEST = 8000  # characters of a reference that a judge is shown
 FROM = 1000.0  # seconds: where Inf-Streams-Eval begins
@@ -33,7 +33,7 @@ class LiveSports(JudgedBenchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Two frames and one comment a second; there is no other way to run it."""
-        return _live()
+        return live_only()
 
     def load(self, annotations: Path) -> list[Sample]:
         """One sample an event."""
@@ -61,7 +61,7 @@ class LiveSports(JudgedBenchmark):
                 {"video_id": video, "event_id": event, "begin": sample.time, "end": sample.alert.until}
                 | {"pred": said(result)}
             )
-        return [_write(out / "livesports.jsonl", rows)]
+        return [write_lines(out / "livesports.jsonl", rows)]
 
 
 class InfStreams(JudgedBenchmark):
@@ -75,7 +75,7 @@ class InfStreams(JudgedBenchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Two frames and one comment a second; there is no other way to run it."""
-        return _live()
+        return live_only()
 
     def load(self, annotations: Path) -> list[Sample]:
         """One sample a video; its windows are in the truth."""
@@ -96,7 +96,7 @@ class InfStreams(JudgedBenchmark):
             items = [{"end_time": t.time, "response": t.content} for t in result.turns]
             end = items[-1]["end_time"] if items else FROM
             rows.append({"video": key, "chunk_start": FROM, "chunk_end": end, "items": items})
-        return [_write(out / "infstreams.jsonl", rows)]
+        return [write_lines(out / "infstreams.jsonl", rows)]
 
 
 def said(result: Result | None, start: float = 0.0, stop: float = float("inf")) -> str:
@@ -106,12 +106,6 @@ def said(result: Result | None, start: float = 0.0, stop: float = float("inf")) 
     if not result.turns:
         return result.text
     return " ".join(t.content.strip() for t in result.turns if start < t.time <= stop and t.content.strip())
-
-
-def _live() -> dict[str, Protocol]:
-    live = Protocol("stream", "stream", policy="sink_window", fps=2.0)
-    every = protocols(live, live)
-    return {name: every[name] for name in ("stream", "sliding", "constant")}
 
 
 def _event(record: Mapping[str, Any], where: str) -> Sample:
@@ -145,9 +139,3 @@ def _endless(record: Mapping[str, Any], where: str) -> Sample:
         kind="commentary",
         alert=Alert((FROM,), float(windows[-1][1])),
     )
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path

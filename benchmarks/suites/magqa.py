@@ -13,9 +13,9 @@ from typing import Any
 
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, number
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import Protocol, live_only
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
-from streamvlm.benchmarks.suites.reading import need, read_json
+from streamvlm.benchmarks.suites.reading import need, read_json, write_lines
 
 FIRST = 2000  # examples that its own score looks at
 LEAST, MOST = 1, 5  # grades
@@ -38,9 +38,7 @@ class Magqa(JudgedBenchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """A live stream at two frames a second; there is no other way to run it."""
-        live = Protocol("stream", "stream", policy="sink_window", fps=2.0)
-        every = protocols(live, live)
-        return {name: every[name] for name in ("stream", "sliding", "constant")}
+        return live_only()
 
     def load(self, annotations: Path) -> list[Sample]:
         """Asked when the question is put; watched to the end of the last span."""
@@ -68,8 +66,6 @@ class Magqa(JudgedBenchmark):
 
     def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
         """Rows of question_id and model_response_list, as its judging script reads them."""
-        path = out / "magqa.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             {
                 "question_id": key,
@@ -78,8 +74,7 @@ class Magqa(JudgedBenchmark):
             }
             for key, r in results.items()
         ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return [path]
+        return [write_lines(out / "magqa.jsonl", rows)]
 
 
 def _example(record: Mapping[str, Any], where: str) -> Sample:

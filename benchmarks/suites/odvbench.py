@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
 from streamvlm.benchmarks.core.records import LETTERS, Sample
-from streamvlm.benchmarks.suites.reading import need, read_lines
+from streamvlm.benchmarks.suites.reading import listed, need, read_lines
 
 PROMPT = "{question}\nOptions:\n{options}\nReply with the letter of the right option and nothing else."
 
@@ -27,7 +27,7 @@ class OdvBench(Benchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Official: [start, end] of the record at one frame a second."""
-        return protocols(Protocol("official", "clip"), Protocol("stream", "stream", policy="sink_window", fps=2.0))
+        return protocols(Protocol("official", "clip"), STREAM)
 
     def load(self, annotations: Path) -> list[Sample]:
         """The right answer is a text; its letter is that of the first equal candidate, as in the peers' code."""
@@ -44,14 +44,13 @@ def _sample(record: Mapping[str, Any], where: str, group: str) -> Sample:
     answer = str(need(record, "answer", (str, int, float), where))
     if answer not in options:
         raise ValueError(f"{where}: the answer {answer!r} is none of the candidates {list(options)}")
-    listed = "\n".join(f"{a}. {option}" for a, option in zip(LETTERS, options, strict=False))
     return Sample(
         id=where,
         task=": ".join(str(record[k]) for k in ("task", "subtask") if record.get(k)),
         video=need(record, "video", str, where),
         time=float(need(record, "end", (int, float), where)),
         start=float(need(record, "start", (int, float), where)),
-        prompt=PROMPT.format(question=need(record, "question", str, where), options=listed),
+        prompt=PROMPT.format(question=need(record, "question", str, where), options=listed(options)),
         truth=LETTERS[options.index(answer)],
         kind="choice",
         options=options,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
 from streamvlm.benchmarks.core.records import LETTERS, Kind, Result, Sample
 from streamvlm.benchmarks.core.scores import Share, macro, micro
-from streamvlm.benchmarks.suites.reading import need, read_json
+from streamvlm.benchmarks.suites.reading import listed, need, read_json, right_letter
 
 CATEGORIES = {
     "backward": ("EPM", "ASI", "HLD"),
@@ -58,7 +59,7 @@ class OvoBench(Benchmark):
         """Official: the whole prefix, 64 frames spread over it."""
         return protocols(
             Protocol("official", "clip", frames=64, whole_seconds=True),
-            Protocol("stream", "stream", policy="sink_window", fps=2.0, whole_seconds=True),
+            replace(STREAM, whole_seconds=True),
         )
 
     def load(self, annotations: Path) -> list[Sample]:
@@ -136,17 +137,13 @@ class OvoBench(Benchmark):
 def _question(record: dict[str, Any], number: int) -> Sample:
     where = f"record {number}"
     options = tuple(map(str, need(record, "options", list, where)))
-    right = need(record, "gt", int, where)
-    if not 0 <= right < len(options):
-        raise ValueError(f"{where}: gt is {right}, and there are {len(options)} options")
-    listed = "; ".join(f"{a}. {option}" for a, option in zip(LETTERS, options, strict=False))
     return Sample(
         id=f"{record['task']}/{record['id']}",
         task=record["task"],
         video=need(record, "video", str, where),
         time=float(need(record, "realtime", (int, float), where)),
-        prompt=CHOICE.format(question=need(record, "question", str, where).strip(), options=listed),
-        truth=LETTERS[right],
+        prompt=CHOICE.format(question=need(record, "question", str, where).strip(), options=listed(options, "; ")),
+        truth=right_letter(record, options, where),
         kind="choice",
         options=options,
         origin=(number,),

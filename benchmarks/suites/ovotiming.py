@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import Protocol, live_only
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
-from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, macro, percent
+from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, f1, macro, percent
 from streamvlm.benchmarks.suites.reading import need, read_json
 
 TOLERANCE = 2.0  # seconds either way
@@ -37,9 +37,7 @@ class OvoTiming(Benchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Two frames a second; there is no other way to run it."""
-        live = Protocol("stream", "stream", policy="sink_window", fps=2.0)
-        every = protocols(live, live)
-        return {name: every[name] for name in ("stream", "sliding", "constant")}
+        return live_only()
 
     def load(self, annotations: Path) -> list[Sample]:
         """172 records."""
@@ -89,7 +87,7 @@ def _f1(samples: Sequence[Sample], results: Mapping[str, Result]) -> float:
         times = [t.time for t in results[sample.id].turns]
         hits += matches(sample.alert.due, times)
         moments, calls = moments + len(sample.alert.due), calls + len(times)
-    return 2 * hits / (moments + calls) if moments + calls else 0.0
+    return f1(hits, moments, calls)
 
 
 def _alert(record: Mapping[str, Any], where: str) -> Sample:

@@ -1,11 +1,13 @@
-"""Reading annotation files: what is missing or of the wrong kind is said with its place."""
+"""Annotation files: read, where what is missing or of the wrong kind is said with its place; answers written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from streamvlm.benchmarks.core.records import LETTERS
 
 
 def read_json(path: Path, kind: type) -> Any:  # noqa: ANN401
@@ -38,6 +40,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return list(found)
 
 
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write one JSON object a line, into a folder that is made; the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def need(record: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:  # noqa: ANN401
     """A field that must be there.
 
@@ -50,6 +59,29 @@ def need(record: Mapping[str, Any], key: str, kind: type | tuple[type, ...], whe
         names = " or ".join(k.__name__ for k in kinds)
         raise ValueError(f"{where}: {key!r} must be a {names}, got {value!r}; its keys are {sorted(record)}")
     return value
+
+
+def listed(options: Sequence[str], separator: str = "\n") -> str:
+    """Options with their letters."""
+    return separator.join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def right_letter(record: Mapping[str, Any], options: Sequence[str], where: str) -> str:
+    """The letter of the option that `gt` is the index of.
+
+    Raises:
+        ValueError: it is none.
+    """
+    right = need(record, "gt", int, where)
+    if not 0 <= right < len(options):
+        raise ValueError(f"{where}: gt is {right}, and there are {len(options)} options")
+    return LETTERS[right]
+
+
+def moment(record: Mapping[str, Any], key: str, where: str) -> float:
+    """A time in seconds, given as a number or as `seconds` reads it."""
+    value = need(record, key, (int, float, str), where)
+    return seconds(value, where) if isinstance(value, str) else float(value)
 
 
 def seconds(text: str, where: str) -> float:

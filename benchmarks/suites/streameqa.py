@@ -12,10 +12,10 @@ from typing import Any
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.footage import Footage, VideoFile
 from streamvlm.benchmarks.core.normalise import NO_ANSWER
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
-from streamvlm.benchmarks.core.records import LETTERS, Result, Sample
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
+from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.core.scores import Share, micro, percent
-from streamvlm.benchmarks.suites.reading import need, read_json, seconds
+from streamvlm.benchmarks.suites.reading import listed, moment, need, read_json, right_letter
 
 PROMPT = "{question}\n{options}\nReply with the letter of the right option and nothing else. The best option is:"
 
@@ -30,9 +30,7 @@ class StreamEqa(Benchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Official: the last 64 s at one frame a second."""
-        return protocols(
-            Protocol("official", "clip", context=64.0), Protocol("stream", "stream", policy="sink_window", fps=2.0)
-        )
+        return protocols(Protocol("official", "clip", context=64.0), STREAM)
 
     def load(self, annotations: Path) -> list[Sample]:
         """Every question, those too that its own loader skips without a word."""
@@ -61,17 +59,13 @@ class StreamEqa(Benchmark):
 
 def _sample(record: Mapping[str, Any], where: str, group: str) -> Sample:
     options = tuple(map(str, need(record, "options", list, where)))
-    right, time = need(record, "gt", int, where), need(record, "realtime", (int, float, str), where)
-    if not 0 <= right < len(options):
-        raise ValueError(f"{where}: gt is {right}, and there are {len(options)} options")
-    listed = "\n".join(f"{a}. {option}" for a, option in zip(LETTERS, options, strict=False))
     return Sample(
         id=where,
         task=need(record, "task", str, where),
         video=f"{need(record, 'video', str, where)}.mp4",
-        time=seconds(time, where) if isinstance(time, str) else float(time),
-        prompt=PROMPT.format(question=need(record, "question", str, where), options=listed),
-        truth=LETTERS[right],
+        time=moment(record, "realtime", where),
+        prompt=PROMPT.format(question=need(record, "question", str, where), options=listed(options)),
+        truth=right_letter(record, options, where),
         kind="choice",
         options=options,
         group=group,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.normalise import bare
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
 from streamvlm.benchmarks.core.records import LETTERS, Alert, Result, Sample, Turn
 from streamvlm.benchmarks.core.scores import OFFICIAL, RAW, STRICT, Mark, Share, micro
 from streamvlm.benchmarks.suites import streamingbench_files as files
@@ -52,7 +52,7 @@ class StreamingBench(Benchmark):
         slower = ((300.0, 0.5), (600.0, 0.2))
         found = protocols(
             Protocol("official", "clip", context=60.0, polls=True, audio=True),
-            Protocol("stream", "stream", policy="sink_window", fps=2.0, audio=True),
+            replace(STREAM, audio=True),
         )
         whole = replace(found["official"], name="all-context", context=None, slower=slower)
         return {"official": found["official"], whole.name: whole} | found

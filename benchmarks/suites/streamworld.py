@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.footage import Footage
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import BASELINES, STREAM, Protocol
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
-from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, micro, percent, tally
+from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, f1, micro, percent, tally
 from streamvlm.benchmarks.measure import mean_and_sd
 from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.world.exam import ASKED, DISTANCES, WINDOW, exam
@@ -93,13 +93,9 @@ class StreamWorld(Benchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Streamed once; `memory` keeps on disk what leaves the window, `notes` writes down what happens as well."""
-        stream = Protocol("stream", "stream", policy="sink_window", fps=2.0)
-        memory = replace(stream, name="memory", memory=True)
+        memory = replace(STREAM, name="memory", memory=True)
         notes = replace(memory, name="notes", notes=True)
-        found = protocols(stream, stream)
-        return {p.name: p for p in (stream, memory, notes)} | {
-            k: replace(p, fps=2.0) for k, p in found.items() if k != "stream"
-        }
+        return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, *BASELINES)}
 
     def load(self, annotations: Path) -> list[Sample]:
         """All seeds, in order; of a seed, its questions in order of time and then its watches."""
@@ -202,9 +198,11 @@ class StreamWorld(Benchmark):
             return {}
         counts = [(*matched(self.happened(s), results[s.id]), len(self.happened(s))) for s in narrated]
         hits, lines, events = (sum(one[k] for one in counts) for k in range(3))
-        f1 = 2 * hits / (lines + events) if lines + events else 0.0
         minutes = len(narrated) * self.exams.seconds / 60
-        return {"narration F1": percent(f1), "false lines per minute": round((lines - hits) / minutes, 3)}
+        return {
+            "narration F1": percent(f1(hits, events, lines)),
+            "false lines per minute": round((lines - hits) / minutes, 3),
+        }
 
     def _alarms(self, samples: Sequence[Sample], results: Mapping[str, Result]) -> dict[str, Any]:
         watched = [s for s in samples if s.kind == "proactive"]
@@ -217,8 +215,8 @@ class StreamWorld(Benchmark):
             hits += sum(_told(onset, times) is not None for onset in found)
             onsets, calls = onsets + len(found), calls + len(times)
         hours = len(watched) * self.exams.seconds / 3600
-        f1 = 2 * hits / (onsets + calls) if onsets + calls else 0.0
-        return {"watch F1": percent(f1), "false alarms per watch and hour": round((calls - hits) / hours, 2)}
+        false = round((calls - hits) / hours, 2)
+        return {"watch F1": percent(f1(hits, onsets, calls)), "false alarms per watch and hour": false}
 
 
 def _question(one: TimedQuestion, key: str, seed: str) -> Sample:

@@ -14,10 +14,10 @@ from typing import Any
 
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, number
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
 from streamvlm.benchmarks.core.records import Result, Sample
 from streamvlm.benchmarks.core.scores import Share
-from streamvlm.benchmarks.suites.reading import need, read_json, seconds
+from streamvlm.benchmarks.suites.reading import moment, read_json
 
 ASPECTS = (
     "Semantic Accuracy",
@@ -46,7 +46,7 @@ class SvBench(JudgedBenchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Official: everything up to the end of the segment, one frame a second."""
-        return protocols(Protocol("official", "clip"), Protocol("stream", "stream", policy="sink_window", fps=2.0))
+        return protocols(Protocol("official", "clip"), STREAM)
 
     def load(self, annotations: Path) -> list[Sample]:
         """Each question with the true answers of the chain's earlier ones before it."""
@@ -97,8 +97,7 @@ class SvBench(JudgedBenchmark):
 
 
 def _chain(scene: Mapping[str, Any], video: str, where: str) -> list[Sample]:
-    end = need(scene, "qac_timestamps_end", (int, float, str), where)
-    time = seconds(end, where) if isinstance(end, str) else float(end)
+    time = moment(scene, "qac_timestamps_end", where)
     samples: list[Sample] = []
     turns: list[str] = []
     for index, (question, answer) in enumerate(pairs(scene.get("chain"), where)):

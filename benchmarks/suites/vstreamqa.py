@@ -5,7 +5,6 @@ The published judge (GPT-3.5) is retired, so that no score made today is compara
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 
 from streamvlm.benchmarks.core.judge import Case, Judge, Verdict, number
 from streamvlm.benchmarks.core.judged import JudgedBenchmark
-from streamvlm.benchmarks.core.protocol import Protocol, protocols
+from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
 from streamvlm.benchmarks.core.records import Result, Sample
-from streamvlm.benchmarks.suites.reading import need, read_lines
+from streamvlm.benchmarks.suites.reading import need, read_lines, write_lines
 
 JUDGE = (
     "Question about a video: {question}\nRight answer: {truth}\nGiven answer: {said}\n"
@@ -34,9 +33,7 @@ class VStreamQa(JudgedBenchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Official: everything up to the question, one frame in two seconds."""
-        return protocols(
-            Protocol("official", "clip", fps=0.5), Protocol("stream", "stream", policy="sink_window", fps=2.0)
-        )
+        return protocols(Protocol("official", "clip", fps=0.5), STREAM)
 
     def load(self, annotations: Path) -> list[Sample]:
         """Questions of both forms."""
@@ -60,14 +57,12 @@ class VStreamQa(JudgedBenchmark):
 
     def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
         """Rows of id, question, answer, answer_type and pred."""
-        out.mkdir(parents=True, exist_ok=True)
         rows = [
             {"id": s.id, "question": s.prompt, "answer": s.truth, "answer_type": s.task, "pred": results[s.id].text}
             for s in self.load(annotations)
             if s.id in results
         ]
-        (out / "vstreamqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return [out / "vstreamqa.jsonl"]
+        return [write_lines(out / "vstreamqa.jsonl", rows)]
 
 
 def _record(record: Mapping[str, Any], key: str) -> Sample:
