@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -66,3 +67,42 @@ def proactive(path: Path, model: str) -> tuple[int, int, int]:
                 timed += 1
                 said += question["ground_truth_output"] in last["content"]
     return timed, said, counted
+
+
+def streameqa(path: Path, model: str) -> tuple[int, int]:
+    """(right, counted) of `streameqa.metrics`: the first character; blanks and missing keys are not counted."""
+    said = [(row[model], row["gt"]) for row in json.loads(path.read_text()) if row.get(model)]
+    return sum(text[0] == "ABCD"[gt] for text, gt in said), len(said)
+
+
+def odv(path: Path) -> tuple[int, int]:
+    """(right, counted) of VLMEvalKit's ODVBench with exact matching: a bare letter that is an option, or wrong."""
+    rows = _table(path)
+    options = [{a for a in "ABCD" if row[a]} for row in rows]
+    right = sum(r["prediction"] in of and r["prediction"] == r["answer"] for r, of in zip(rows, options, strict=True))
+    return right, len(rows)
+
+
+def ovo_timing(path: Path) -> dict[str, float]:
+    """F1 by task of VLMEvalKit's OVO_Timing, made of the mean recall and the mean precision of the task's rows."""
+    sides: dict[str, list[tuple[float, float]]] = {}
+    for row in _table(path):
+        due, left = json.loads(row["gt_timestamp"]), json.loads(row["prediction"])["detections"]
+        called = len(left)
+        hits = 0
+        for moment in due:
+            near = [k for k, call in enumerate(left) if abs(call - moment) <= 2]
+            if near:
+                del left[near[0]]
+                hits += 1
+        sides.setdefault(row["task"], []).append((hits / len(due), hits / called if called else 0.0))
+    found = {}
+    for task, pairs in sides.items():
+        recall, precision = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))
+        found[task] = 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+    return found
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_data
+import bench_rules
 import pytest
 from test_bench_run import run_cli
 
@@ -55,6 +56,12 @@ def test_streameqa_reads_both_kinds_of_time_and_keeps_blanks_in_the_denominator(
     assert benchmark.footage("P09-1.mp4", tmp_path).path == tmp_path / "P09" / "P09-1.mp4"  # type: ignore[attr-defined]
     found = benchmark.score(samples, {samples[0].id: said(samples[0].id, "C"), samples[1].id: said(samples[1].id, "")})
     assert found.totals["official"]["total"] == 0.5 and found.extras == {"official, blanks left out": 100.0}
+    results = {s.id: said(s.id, text) for s, text in zip(samples, ("The answer is C.", "no idea"), strict=True)}
+    (written,) = benchmark.export(tmp_path / "Perception.json", results, tmp_path / "out")
+    assert bench_rules.streameqa(written, "streamvlm") == (1, 2), "an unclear answer stays in its denominator"
+    assert json.loads(written.read_text())[0] == rows[0] | {"streamvlm": "C"}
+    (part,) = benchmark.export(tmp_path / "Perception.json", {samples[1].id: results[samples[1].id]}, tmp_path / "part")
+    assert bench_rules.streameqa(part, "streamvlm") == (0, 1), "what was not asked is not in the file"
 
 
 def test_odvbench_takes_the_letter_of_the_first_equal_candidate(tmp_path: Path) -> None:
@@ -62,6 +69,12 @@ def test_odvbench_takes_the_letter_of_the_first_equal_candidate(tmp_path: Path) 
            "candidates": ["blue", "red", "red"], "start": 3, "end": 9.5}  # fmt: skip
     (sample,) = OdvBench().load(bench_data.write(tmp_path / "static.json", [row]))
     assert (sample.truth, sample.task, sample.start, sample.time) == ("B", "Static: Sign", 3.0, 9.5)
+    rows = [row | {"question": 'what\tis "it"?'}, row | {"answer": "blue"}, row]
+    samples = OdvBench().load(bench_data.write(tmp_path / "static.json", rows))
+    results = {s.id: said(s.id, text) for s, text in zip(samples, ("B", "b) red", ""), strict=True)}
+    (written,) = OdvBench().export(tmp_path / "static.json", results, tmp_path / "out")
+    assert bench_rules.odv(written) == (1, 3)
+    assert OdvBench().score(samples, results).totals["official"]["total"] == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="'green' is none of the candidates"):
         OdvBench().load(bench_data.write(tmp_path / "bad.json", [row | {"answer": "green"}]))
 
@@ -193,12 +206,23 @@ def test_each_moment_and_each_call_counts_once(due: Any, called: Any, hits: int)
 
 
 def test_ovo_timing_f1_by_hand(tmp_path: Path) -> None:
-    samples = OvoTiming().load(bench_data.ovo(tmp_path / "ovo.json"))
-    assert {s.id: s.alert.due for s in samples if s.alert} == {"REC/9": (3.0,), "SSR/10": (4.0,), "CRR/11": (8.0,)}
+    data = bench_data.ovo(tmp_path / "ovo.json")
+    rows = json.loads(data.read_text())
+    data = bench_data.write(data, [*rows, rows[-1] | {"id": 12}])  # a second CRR
+    samples = OvoTiming().load(data)
+    due = {s.id: s.alert.due for s in samples if s.alert}
+    assert due == {"REC/9": (3.0,), "SSR/10": (4.0,), "CRR/11": (8.0,), "CRR/12": (8.0,)}
     results = {s.id: said(s.id, "") for s in samples}
     results["CRR/11"] = said("CRR/11", "", (9.5, ""), (20.0, ""))  # one hit of one moment and two calls
-    found = OvoTiming().score(samples, results).extras
-    assert found == {"REC F1": 0.0, "SSR F1": 0.0, "CRR F1": 66.67, "mean F1": 22.22}
+    found = OvoTiming().score(samples, results)
+    # CRR: recall (1 + 0) / 2, precision (1/2 + 0) / 2; pooled, one hit of two moments and two calls.
+    f1 = 2 * 0.5 * 0.25 / (0.5 + 0.25)
+    assert found.totals["official"] == pytest.approx(
+        {"REC F1": 0.0, "SSR F1": 0.0, "CRR F1": f1, "mean F1": f1 / 3}
+    )  # fmt: skip
+    assert found.extras["CRR F1, records pooled"] == 50.0
+    (written,) = OvoTiming().export(data, results, tmp_path / "out")
+    assert bench_rules.ovo_timing(written) == pytest.approx({"REC": 0.0, "SSR": 0.0, "CRR": f1})
     crr = next(s for s in samples if s.task == "CRR")
     assert crr.alert is not None and "what comes?" in crr.alert.condition and crr.time == 4.0
 

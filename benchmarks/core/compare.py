@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.records import Result, Sample
-from streamvlm.benchmarks.core.scores import OFFICIAL, Share, percent
+from streamvlm.benchmarks.core.scores import OFFICIAL, Share, percent, tally
 
 ROUNDS = 2000
 LEVEL = 0.95
@@ -91,17 +91,17 @@ def _sums(
     tasks = tuple(dict.fromkeys(task for _, marks, _ in marked for task in marks))
     one, two, asked = (np.zeros((len(videos), len(tasks))) for _ in range(3))
     for video, of_first, of_second in marked:
-        for task, right in of_first.items():
+        for task, share in of_first.items():
             column = tasks.index(task)
-            one[video, column] += right
-            two[video, column] += of_second[task]
-            asked[video, column] += 1
+            one[video, column] += share.right
+            two[video, column] += of_second[task].right
+            asked[video, column] += share.asked
     return _Sums(tasks, one, two, asked)
 
 
-def _marks(benchmark: Benchmark, sample: Sample, found: Mapping[str, Result], rule: str) -> dict[str, float]:
+def _marks(benchmark: Benchmark, sample: Sample, found: Mapping[str, Result], rule: str) -> Mapping[str, Share]:
     result = found.get(sample.id) or Result(sample.id, "missing")
-    return {m.task: m.right for m in benchmark.marks(sample, result) if m.rule == rule}
+    return tally(benchmark.marks(sample, result)).get(rule, {})
 
 
 def _totals(benchmark: Benchmark, sums: _Sums, right: Table, asked: Table) -> dict[str, Table]:

@@ -5,15 +5,17 @@ Schema from the loaders of StreamForest and VLMEvalKit; written for it and teste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.protocol import STREAM, Protocol, protocols
-from streamvlm.benchmarks.core.records import LETTERS, Sample
-from streamvlm.benchmarks.suites.reading import listed, need, read_lines
+from streamvlm.benchmarks.core.records import LETTERS, Result, Sample
+from streamvlm.benchmarks.suites.reading import listed, need, read_lines, write_table
 
+FOUR = LETTERS[:4]  # the most options that a question has
+COPIED = ("task", "subtask", "question", "video", "start", "end")
 PROMPT = "{question}\nOptions:\n{options}\nReply with the letter of the right option and nothing else."
 
 
@@ -31,12 +33,27 @@ class OdvBench(Benchmark):
 
     def load(self, annotations: Path) -> list[Sample]:
         """The right answer is a text; its letter is that of the first equal candidate, as in the peers' code."""
-        files = sorted(p for p in annotations.rglob("*.json*")) if annotations.is_dir() else [annotations]
-        return [
-            _sample(record, f"{path.stem}/{number}", path.stem)
-            for path in files
-            for number, record in enumerate(read_lines(path))
-        ]
+        return [_sample(record, where, group) for record, where, group in _records(annotations)]
+
+    def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
+        """The table that VLMEvalKit's `ODVBench` evaluates (exact matching); lmms-eval's task reads no file."""
+        rows = []
+        for index, (record, where, group) in enumerate(_records(annotations)):
+            if where in results:
+                sample = _sample(record, where, group)
+                row = {"index": index} | {key: record.get(key, "") for key in COPIED}
+                row |= {a: option for a, option in zip(FOUR, [*sample.options, *("",) * len(FOUR)], strict=False)}
+                row |= {"answer": sample.truth, "answer_text": record["answer"]}
+                rows.append(row | {"prediction": self.normalised(sample, results[where])})
+        return [write_table(out / "streamvlm_ODVBench.tsv", rows)]
+
+
+def _records(annotations: Path) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """(record, id, name of its file) in order."""
+    files = sorted(annotations.rglob("*.json*")) if annotations.is_dir() else [annotations]
+    for path in files:
+        for number, record in enumerate(read_lines(path)):
+            yield record, f"{path.stem}/{number}", path.stem
 
 
 def _sample(record: Mapping[str, Any], where: str, group: str) -> Sample:

@@ -1,11 +1,14 @@
 """OVO-Timing (VideoChat3): OVO-Bench's forward tasks as alerts in a live stream, scored by when they are called out.
 
-A moment is right within two seconds, each moment and each call counts once; the score is F1 per task, and the mean of
-the three. Moments: the clue of CRR, two seconds into every repetition of REC and every step of SSR.
+A moment is right within two seconds, each moment and each call counts once. As VLMEvalKit's `OVO_Timing` scores it:
+recall and precision are means over a task's records (one without a call has precision 0), F1 is made of the two means,
+and the score is the mean of the three tasks' F1. Moments: the clue of CRR, two seconds into every repetition of REC and
+every step of SSR.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.protocol import Protocol, live_only
 from streamvlm.benchmarks.core.records import Alert, Result, Sample
 from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, f1, macro, percent
-from streamvlm.benchmarks.suites.reading import need, read_json
+from streamvlm.benchmarks.suites.reading import need, read_json, write_table
 
 TOLERANCE = 2.0  # seconds either way
 INTO = 2.0  # seconds after the start of a repetition or a step
+RECALL, PRECISION = ", recall", ", precision"
 CONDITIONS = {
     "REC": "somebody begins to {activity}",
     "SSR": "the next step of the tutorial {tutorial} begins",
@@ -31,9 +35,7 @@ class OvoTiming(Benchmark):
     name = "ovotiming"
     title = "OVO-Timing"
     home = "https://huggingface.co/datasets/JoeLeelyf/OVO-Bench (annotations CC BY-NC-SA 4.0)"
-    average = (
-        "total: the mean of the three tasks' F1 (in the extras); a cell is the share of moments called out in time"
-    )
+    average = "mean of the three tasks' F1, each of its mean recall and mean precision over records"
 
     def protocols(self) -> dict[str, Protocol]:
         """Two frames a second; there is no other way to run it."""
@@ -41,31 +43,44 @@ class OvoTiming(Benchmark):
 
     def load(self, annotations: Path) -> list[Sample]:
         """172 records."""
-        rows = enumerate(read_json(annotations, list))
-        return [_alert(record, f"record {k}") for k, record in rows if record.get("task") in CONDITIONS]
+        return [_alert(record, f"record {k}") for k, record in _forward(annotations)]
 
     def constant(self, sample: Sample) -> Result:
         """Never calls out."""
         return Result(sample.id, "answered")
 
     def marks(self, sample: Sample, result: Result) -> list[Mark]:
-        """The share of a record's moments that were called out."""
+        """The shares of a record's moments that were called out, and of its calls that were right."""
         assert sample.alert is not None
-        found = matches(sample.alert.due, [t.time for t in result.turns])
-        return [Mark(OFFICIAL, sample.task, found / len(sample.alert.due))]
+        calls = [t.time for t in result.turns]
+        found = matches(sample.alert.due, calls)
+        return [
+            Mark(OFFICIAL, f"{sample.task}{RECALL}", found / len(sample.alert.due)),
+            Mark(OFFICIAL, f"{sample.task}{PRECISION}", found / len(calls) if calls else 0.0),
+        ]
 
     def totals(self, tasks: Mapping[str, Share]) -> dict[str, float | None]:
-        """The mean share of moments; F1 is among the extras."""
-        return {"mean recall": macro(share.accuracy for share in tasks.values())}
+        """F1 of each task, and their mean."""
+        found = {task: _harmonic(tasks, task) for task in CONDITIONS if f"{task}{RECALL}" in tasks}
+        return {f"{task} F1": value for task, value in found.items()} | {"mean F1": macro(found.values())}
 
     def extras(self, samples: Sequence[Sample], results: Mapping[str, Result]) -> dict[str, Any]:
-        """F1 of each task, over all of its moments and calls, and their mean."""
-        found = {
-            f"{task} F1": percent(_f1([s for s in samples if s.task == task], results))
-            for task in CONDITIONS
-            if any(s.task == task for s in samples)
-        }
-        return found | {"mean F1": round(sum(v or 0.0 for v in found.values()) / len(found), 2)} if found else {}
+        """The same with all moments and calls of a task counted together, so that silence costs no precision."""
+        tasks = {s.task: [o for o in samples if o.task == s.task] for s in samples}
+        return {f"{task} F1, records pooled": percent(_pooled(of, results)) for task, of in tasks.items()}
+
+    def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
+        """The table that VLMEvalKit's `OVO_Timing` evaluates: moments and calls of every forward record."""
+        rows = []
+        for index, (place, record) in enumerate(_forward(annotations)):
+            sample = _alert(record, f"record {place}")
+            assert sample.alert is not None
+            if sample.id in results:
+                calls = {"detections": [t.time for t in results[sample.id].turns]}
+                row = {"index": index, "sample_id": record["id"], "task": sample.task, "video": sample.video}
+                moments = {"gt_timestamp": json.dumps(sample.alert.due), "prediction": json.dumps(calls)}
+                rows.append(row | {"question": sample.alert.condition} | moments)
+        return [write_table(out / "streamvlm_OVO_Timing.tsv", rows)]
 
 
 def matches(due: Sequence[float], called: Sequence[float]) -> int:
@@ -80,7 +95,7 @@ def matches(due: Sequence[float], called: Sequence[float]) -> int:
     return found
 
 
-def _f1(samples: Sequence[Sample], results: Mapping[str, Result]) -> float:
+def _pooled(samples: Sequence[Sample], results: Mapping[str, Result]) -> float:
     hits = moments = calls = 0
     for sample in samples:
         assert sample.alert is not None
@@ -88,6 +103,16 @@ def _f1(samples: Sequence[Sample], results: Mapping[str, Result]) -> float:
         hits += matches(sample.alert.due, times)
         moments, calls = moments + len(sample.alert.due), calls + len(times)
     return f1(hits, moments, calls)
+
+
+def _harmonic(tasks: Mapping[str, Share], task: str) -> float:
+    recall, precision = (tasks[f"{task}{side}"].accuracy or 0.0 for side in (RECALL, PRECISION))
+    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+
+
+def _forward(annotations: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = enumerate(read_json(annotations, list))
+    return [(place, record) for place, record in rows if record.get("task") in CONDITIONS]
 
 
 def _alert(record: Mapping[str, Any], where: str) -> Sample:
@@ -99,7 +124,7 @@ def _alert(record: Mapping[str, Any], where: str) -> Sample:
         due, start = [float(t) + INTO for t in need(record, key, list, where)], 0.0
     fields = {k: record.get(k, "") for k in ("activity", "tutorial", "question")}
     condition = CONDITIONS[task].format(**fields)
-    until = max(*due, *(float(p["realtime"]) for p in record["test_info"])) + TOLERANCE
+    until = max(min(due), float(need(record, "test_info", list, where)[-1]["realtime"]))  # where its own run ends
     return Sample(
         id=f"{task}/{record['id']}",
         task=task,

@@ -5,7 +5,8 @@ Schema as of MrYF-Wang/StreamEQA at 01dc44a, from its loader; written for it and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,7 @@ class StreamEqa(Benchmark):
 
     def load(self, annotations: Path) -> list[Sample]:
         """Every question, those too that its own loader skips without a word."""
-        files = sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]
-        return [
-            _sample(record, f"{path.stem}/{number}", path.stem)
-            for path in files
-            for number, record in enumerate(read_json(path, list))
-        ]
+        return [_sample(record, where, group) for record, where, group in _records(annotations)]
 
     def footage(self, video: str, root: Path | None) -> Footage:
         """P09/P09-20240622-150155.mp4, or beside the others."""
@@ -55,6 +51,25 @@ class StreamEqa(Benchmark):
         said = {s.id: self.normalised(s, results[s.id]) for s in samples}
         share = micro(Share(self.correct(s, said[s.id]), 1) for s in samples if said[s.id] != NO_ANSWER)
         return {"official, blanks left out": percent(share)}
+
+    def export(self, annotations: Path, results: Mapping[str, Result], out: Path) -> list[Path]:
+        """All records with our letter under the name `streamvlm`, as `streameqa.metrics` reads them."""
+        samples = {s.id: s for s in self.load(annotations)}
+        rows = [
+            record | {"streamvlm": self.normalised(samples[where], results[where])}
+            for record, where, _ in _records(annotations)
+            if where in results
+        ]
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "streameqa_streamvlm.json").write_text(json.dumps(rows, indent=4), encoding="utf-8")
+        return [out / "streameqa_streamvlm.json"]
+
+
+def _records(annotations: Path) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """(record, id, name of its file) in order."""
+    for path in sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]:
+        for number, record in enumerate(read_json(path, list)):
+            yield record, f"{path.stem}/{number}", path.stem
 
 
 def _sample(record: Mapping[str, Any], where: str, group: str) -> Sample:
