@@ -93,7 +93,7 @@ class Agent(Closing):
         live = config.realtime or bool(getattr(source, "live", False))
         try:
             if live:
-                self._engine.check_room(self.model.pixels.temporal / config.fps)
+                self._engine.check_room(self.model.pixels.advance / config.fps)
             memory = self._memory(config, resume=False)
             if memory is not None:
                 source = later(source, memory.begin_session(live=live))

@@ -52,7 +52,7 @@ class Stream(Thinking):
             engine.model,
             paced=paced,
             queue_frames=config.queue_frames,
-            frames_per_block=engine.model.pixels.temporal,
+            frames_per_block=engine.model.pixels.advance,
             on_block=engine.wake,
             economy=economy,
         )

@@ -28,7 +28,17 @@ class PixelSpec:
     min_pixels: int  # pixels of one temporal patch, all its frames together
     max_pixels: int
     fixed_size: tuple[int, int] | None = None  # (height, width), for towers of one resolution
+    overlap: int = 0  # frames that a temporal patch shares with the one before it
     enlarge: bool = True  # first scale up a frame with a side below `factor` (Qwen3-VL; Qwen2.5-VL does not)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.temporal:
+            raise ValueError(f"overlap must be in 0..{self.temporal - 1}, got {self.overlap}")
+
+    @property
+    def advance(self) -> int:
+        """Frames by which temporal patches follow each other: as many must arrive for the next one."""
+        return self.temporal - self.overlap
 
     @property
     def factor(self) -> int:
@@ -129,6 +139,16 @@ def normalise(frames: Tensor, spec: PixelSpec) -> Tensor:
     mean = torch.tensor(spec.mean, device=frames.device).view(3, 1, 1)
     std = torch.tensor(spec.std, device=frames.device).view(3, 1, 1)
     return (frames.float() / 255 - mean) / std
+
+
+def overlapped(frames: Tensor, shared: Tensor, spec: PixelSpec) -> Tensor:
+    """Consecutive frames [b·advance, ...] to those of their temporal patches [b·temporal, ...].
+
+    `shared` [overlap, ...] is what the first patch has in common with the one before it.
+    """
+    assert len(frames) % spec.advance == 0 and len(shared) == spec.overlap
+    starts = torch.arange(0, len(frames), spec.advance).unsqueeze(1)
+    return torch.cat((shared, frames))[(starts + torch.arange(spec.temporal)).flatten()]
 
 
 def patchify(frames: Tensor, spec: PixelSpec) -> Tensor:

@@ -28,10 +28,10 @@ def random_blocks(
 ) -> list[Block]:
     """`n` blocks of random pixels, half a second of stream to a frame."""
     generator = torch.Generator().manual_seed(seed)
-    t = model.pixels.temporal
+    t = model.pixels.advance
     blocks = []
     for i in range(n):
-        frames = torch.randint(0, 256, (t, 3, *size), dtype=torch.uint8, generator=generator)
+        frames = torch.randint(0, 256, (model.pixels.temporal, 3, *size), dtype=torch.uint8, generator=generator)
         pts, duration = i * t * 0.5, t * 0.5
         tokens = model.encode(frames, [(pts, duration)])[0]
         blocks.append(Block(tokens, t, pts + duration - 0.5, None, 0.0, ()))

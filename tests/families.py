@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -119,3 +121,10 @@ def random_model(family: str) -> VisionLanguageModel:
             if parameter.ndim == 1 and "norm" not in name:
                 parameter.normal_(0, 0.1)
     return adapt(module.float(), tokenizer, ModelConfig(min_pixels=1024, max_pixels=4096))
+
+
+def overlapping() -> VisionLanguageModel:
+    """A random Qwen3-VL that sees every frame together with the one before it, as the embedded model does."""
+    model = copy(random_model("qwen3_vl"))
+    model.pixels = replace(model.pixels, overlap=1)
+    return model

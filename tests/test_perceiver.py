@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pytest
 import torch
-from families import random_model
+from families import overlapping, random_model
 
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.signal import HandOver
 from streamvlm.errors import ModelError, SourceError
+from streamvlm.models.base import VisionLanguageModel
 from streamvlm.types import Frame
 
 
@@ -21,16 +22,16 @@ def frame(i: int, size: tuple[int, int] = (32, 32), gap: float = 0.0) -> Frame:
     return Frame(torch.zeros(3, *size, dtype=torch.uint8), i * 0.5, 0.5, gap=gap)
 
 
-def perceiver_of(source: Iterable[Frame], family: str = "qwen3_vl") -> Perceiver:
-    model = random_model(family)
+def perceiver_of(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> Perceiver:
+    model = model or random_model("qwen3_vl")
     return Perceiver(
-        source, model, paced=False, queue_frames=4, frames_per_block=model.pixels.temporal, on_block=lambda: None
+        source, model, paced=False, queue_frames=4, frames_per_block=model.pixels.advance, on_block=lambda: None
     )
 
 
-def perceive(source: Iterable[Frame]) -> tuple[list[Block], Exception | None]:
-    """All blocks of two-frame patches, and how the source ended."""
-    perceiver = perceiver_of(source)
+def perceive(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> tuple[list[Block], Exception | None]:
+    """All blocks, of two-frame patches where no model is given, and how the source ended."""
+    perceiver = perceiver_of(source, model)
     perceiver.start()
     blocks: list[Block] = []
     while taken := perceiver.blocks.take(1)[0]:
@@ -54,6 +55,20 @@ def test_frames_of_two_sizes_share_no_patch() -> None:
     blocks, _ = perceive([frame(i, size) for i, size in enumerate(sizes)])
     assert [b.frames for b in blocks] == [2, 1, 1, 1]
     assert [b.last_pts for b in blocks] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_patches_that_overlap_show_every_frame_after_the_one_before_it() -> None:
+    """What came before a gap, or was of another size, is not shown; a frame with nothing before it is shown twice."""
+    model, generator = overlapping(), torch.Generator().manual_seed(0)
+    sizes, gaps = [(64, 64)] * 5 + [(64, 32)] * 2, {3: 5.0}
+    shown = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in sizes]
+    frames = [Frame(picture, float(i), 1.0, gap=gaps.get(i, 0.0)) for i, picture in enumerate(shown)]
+    blocks, error = perceive(frames, model)
+    assert error is None and [b.frames for b in blocks] == [1] * 7
+    for block, (before, now) in zip(blocks, [(0, 0), (0, 1), (1, 2), (3, 3), (3, 4), (5, 5), (5, 6)], strict=True):
+        (alone,) = model.encode(torch.stack((shown[before], shown[now])), [(float(now), 1.0)])
+        assert (block.tokens.pts, block.last_pts) == (now, now)
+        torch.testing.assert_close(block.tokens.embeds, alone.embeds)
 
 
 def test_frames_across_a_gap_share_no_patch() -> None:

@@ -10,7 +10,7 @@ from training import MICRO, specs
 
 from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.clips import Clips, load_clips
-from streamvlm.train.curriculum import learning_rate
+from streamvlm.train.curriculum import learning_rate, seen_pairs
 from streamvlm.train.episodes import Asked, Episode, Shot, make_episode
 from streamvlm.train.learner import Learner
 from streamvlm.train.packing import PADDING, Packer, visibility
@@ -33,16 +33,15 @@ def learner(tmp_path_factory: pytest.TempPathFactory) -> Learner:
 
 
 def _episode(*questions: tuple[int, str], frames: int = 4) -> Episode:
-    shots = tuple(Shot(0, i, 100.0 + i / 2) for i in range(frames))
+    shots = tuple(Shot(0, i, 100.0 + i / 2, max(0, i - 1)) for i in range(frames))
     asked = tuple(Asked(shot, Question("color", text, "red")) for shot, text in questions)
     return Episode(False, shots, 0, asked)
 
 
 def _logits(learner: Learner, clips: Clips, episode: Episode) -> torch.Tensor:
     batch = Packer(learner.model).batch([episode])
-    clip, frame = batch.where
     with torch.no_grad():
-        return learner.answer_logits(batch, learner.see(clips.frames[clip, frame]))[0]
+        return learner.answer_logits(batch, learner.see(seen_pairs(batch, clips)))[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import FAMILIES, random_model
+from families import FAMILIES, overlapping, random_model
 from talks import commentary, small_video, write_lines
 
 from streamvlm.engine.perceiver import Block, Perceiver
@@ -178,12 +178,12 @@ def test_chunks_begin_where_the_talk_does() -> None:
     assert chunk == Chunk(chunk.conversation, 100.0, 103.0, chunk.conversation.turns)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("start", "stop"), [(0.0, 3.0), (0.0, 0.2), (3.7, 7.5), (8.0, 30.0), (5.0, 5.0)])
+@pytest.mark.parametrize("family", [*FAMILIES, "overlapping"])
+@pytest.mark.parametrize(("start", "stop"), [(0.0, 3.0), (0.0, 0.2), (0.5, 2.0), (3.7, 7.5), (8.0, 30.0), (5.0, 5.0)])
 def test_a_view_is_what_the_engine_perceives(family: str, start: float, stop: float, folder: Path) -> None:
     """The same pictures in the same patches at the same times, read by seeking instead of from the beginning."""
-    model = random_model(family)
-    source, t = open_source(folder / "a.mp4", fps=2.0), model.pixels.temporal
+    model = overlapping() if family == "overlapping" else random_model(family)
+    source, t = open_source(folder / "a.mp4", fps=2.0), model.pixels.advance
     perceiver = Perceiver(source, model, paced=False, queue_frames=4, frames_per_block=t, on_block=lambda: None)
     perceiver.start()
     blocks: list[Block] = []

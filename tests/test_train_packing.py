@@ -36,7 +36,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
 def test_the_embedded_model_is_packed_as_the_engine_will_show_it(embedded: VisionLanguageModel) -> None:
     """The same comparison for the curriculum's own packing."""
     streamed = stream(embedded, random_blocks(embedded, 8, size=(64, 64)))
-    shots = tuple(Shot(0, i, block.tokens.pts) for i, block in enumerate(streamed.blocks))
+    shots = tuple(Shot(0, i, block.tokens.pts, max(0, i - 1)) for i, block in enumerate(streamed.blocks))
     asked = tuple(Asked(at, Question("color", text, said)) for text, at, said in SCRIPT)
     batch = Packer(embedded).batch([Episode(False, shots, 0, asked)])
     seen = batch_sight(batch.mask[0, 0], batch.positions[0], batch.block[0], NAMES, range(10_000))
@@ -67,7 +67,7 @@ def test_a_question_sees_what_is_brought_back_from_where_it_was_trained_to(embed
     inference = [distances(p, cache.position[: len(m)][m]) for p, m in zip(rows.positions, visible, strict=True)]
 
     frames = [0, *(round(b.start * 2) for b in left[2:4]), *range(8, 12)]
-    shots = tuple(Shot(0, frame, blocks[frame].tokens.pts) for frame in frames)
+    shots = tuple(Shot(0, frame, blocks[frame].tokens.pts, max(0, frame - 1)) for frame in frames)
     asked = Asked(len(frames) - 1, Question("color", text, "red"))
     batch = Packer(embedded).batch([Episode(False, shots, 2, (asked,))])
     positions, mask = batch.positions[0], batch.mask[0, 0]

@@ -14,6 +14,7 @@ from streamvlm.train.architecture import Shape, new_model
 from streamvlm.train.attention import CHUNK, bias, chunked_attention
 from streamvlm.train.augment import SWAY, drifting, sway, unsteady
 from streamvlm.train.clips import Clips, ClipSpec, load_clips
+from streamvlm.train.curriculum import seen_pairs
 from streamvlm.train.episodes import Episode, Recipe, make_episode
 from streamvlm.train.learner import Labels, Learner
 from streamvlm.train.packing import Packer
@@ -109,8 +110,11 @@ def test_a_swayed_picture_is_the_picture_elsewhere(clips: Clips) -> None:
     right = sway(frames, torch.full((4,), 2.0), torch.zeros(4))
     assert torch.equal(right[..., 2:], frames[..., :-2])
     assert torch.equal(right[..., :1], frames[..., :1])  # edges repeat
-    assert torch.equal(unsteady(frames, 7, 0.0), frames)
-    assert torch.equal(unsteady(frames, 7, 0.5), unsteady(frames, 7, 0.5))
+    pairs = torch.stack((frames, frames), dim=1)
+    assert torch.equal(unsteady(pairs, 7, 0.0), pairs)
+    shaken = unsteady(pairs, 7, 0.9)
+    assert torch.equal(shaken, unsteady(pairs, 7, 0.9)) and not torch.equal(shaken, pairs)
+    assert torch.equal(shaken[:, 0], shaken[:, 1]), "both pictures of a pair are displaced alike"
     assert SWAY < 16, "a token would show its neighbour"
 
 
@@ -162,18 +166,19 @@ def test_the_frame_before_is_the_one_the_window_showed_before(clips: Clips, pack
     episode = make_episode(clips, 10, 2, random.Random(1), Recipe(recall=1.0))
     before = packer.batch([episode]).before.tolist()
     window = 1 + episode.recalled
-    assert before[: window + 1] == [-1] * (window + 1), "nothing is known before the sink, the recalled, the first"
+    assert before[0] == episode.shots[0].frame, "nothing came before the sink"
     assert before[window + 1 :] == [shot.frame for shot in episode.shots[window:-1]]
+    stride = episode.shots[window + 1].frame - episode.shots[window].frame
+    assert before[window] == max(0, episode.shots[window].frame - stride)
 
 
 def test_every_loss_of_a_stage_is_learnt_from(clips: Clips, packer: Packer) -> None:
     learner = Learner(packer._model)  # type: ignore[arg-type]
     batch = packer.batch([make_episode(clips, 10, 6, random.Random(s), Recipe(recall=0.5)) for s in range(2)])
     clip, frame = batch.where
-    labels = Labels(clips.labels[clip, frame], clips.labels[clip, batch.before.clamp(min=0)])
-    weights = Weights(1.0, 1.0, 1.0, 1.0)
-    losses = learner(batch, clips.frames[clip, frame], labels, weights)
-    assert set(losses) == {"loss", "answer", "naming", "pointing", "telling", "remembering"}
+    labels = Labels(clips.labels[clip, frame], clips.labels[clip, batch.before])
+    losses = learner(batch, seen_pairs(batch, clips), labels, Weights(1.0, 1.0, 1.0))
+    assert set(losses) == {"loss", "answer", "naming", "pointing", "telling"}
     parts = [losses[name] for name in losses if name != "loss"]
     torch.testing.assert_close(losses["loss"], torch.stack(parts).sum())
     losses["loss"].backward()

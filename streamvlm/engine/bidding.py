@@ -26,7 +26,7 @@ class Work(NamedTuple):
 
 def interval(stream: StreamState) -> float:
     """Seconds from one block to the next."""
-    return stream.model.pixels.temporal / stream.config.fps
+    return stream.model.pixels.advance / stream.config.fps
 
 
 def bids(stream: StreamState) -> Iterator[Bid[Work]]:

@@ -90,6 +90,6 @@ def open_window(model: VisionLanguageModel, config: WatchConfig, budget: Budget)
         device=model.device,
     )
     logger.info("cache of %d slots, %.1f MiB", shape.capacity, shape.nbytes / 2**20)
-    policy = make_policy(config, model.pixels.temporal)
+    policy = make_policy(config, model.pixels.advance)
     cache = SlotCache(shape, model.rotary)
     return Window(cache, policy, max_tokens=budget.window, rebase_at=config.rebase_at)

@@ -88,7 +88,7 @@ class LongTermMemory:
         self._refused = 0  # tokens that `keep` could not take
         self._outgrown = 0  # tokens dropped for the quota
         self._outgrown_before = self._dropped_for_quota()
-        lasting = config.sink_frames // model.pixels.temporal + 1
+        lasting = config.sink_frames // model.pixels.advance + 1
         self.looks = Looks(config.store_pictures, lasting=lasting, embeds=False)
         self._had_blocks = self.store.catalogue.totals().blocks > 0
 

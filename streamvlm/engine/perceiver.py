@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from streamvlm.engine.signal import HandOver
 from streamvlm.errors import ModelError, SourceError, StreamVLMError
@@ -64,6 +65,7 @@ class Perceiver:
         self._on_block = on_block
         self._economy = economy
         self._size: tuple[int, int] | None = None  # of the latest frame
+        self._shared: list[Tensor] = []  # what the next patch has in common with the latest one
         self.told: list[Callable[[Sequence[Frame], VisionTokens], None]] = []  # of each patch, once it is encoded
         self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
         self._stopping = False
@@ -150,12 +152,11 @@ class Perceiver:
             waiting, lost = waiting[len(patch) :], []
 
     def _put(self, frames: list[Frame], lost: tuple[float, ...]) -> bool:
-        """Encode one block; a patch's missing frames are filled by showing the last one again."""
-        filled = [*frames, *[frames[-1]] * (self._model.pixels.temporal - len(frames))]
-        duration = sum(f.duration for f in frames)
+        """Encode one block."""
+        duration, first = sum(f.duration for f in frames), frames[0]
         clock = time.perf_counter if self._model.device.type == "cuda" else time.thread_time
         begun = clock()
-        pixels, first = torch.stack([f.data for f in filled]), frames[0]
+        pixels = self._pixels(frames)
         saved = NOTHING_SAVED
         if self._economy is None:
             tokens = self._model.encode(pixels, [(first.pts, duration)])[0]
@@ -172,6 +173,19 @@ class Perceiver:
         ok = self.blocks.put(Block(tokens, *about))
         self._on_block()
         return ok
+
+    def _pixels(self, frames: list[Frame]) -> Tensor:
+        """uint8 [t, 3, H, W] of a patch: what it shares with the one before, then its own frames.
+
+        Where nothing came before, its first frame stands in; where the stream ends, its last one.
+        """
+        spec, own = self._model.pixels, [f.data for f in frames]
+        own += [own[-1]] * (spec.advance - len(own))
+        follows = frames[0].size == self._size and not frames[0].gap
+        shared = self._shared if follows else [own[0]] * spec.overlap
+        patch = [*shared, *own]
+        self._shared = patch[len(patch) - spec.overlap :]
+        return torch.stack(patch)
 
 
 def _pts(frame: Frame) -> float:

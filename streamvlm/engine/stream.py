@@ -179,7 +179,7 @@ class StreamState:
         return Perception(block, window.advance(segments))
 
     def _make_window(self, prefix: int, block: int) -> Window:
-        size = StreamSize(prefix, block, self.model.pixels.temporal)
+        size = StreamSize(prefix, block, self.model.pixels.advance)
         self.budget = plan_budget(self.config, size)
         window = open_window(self.model, self.config, self.budget)
         if self.memory is not None:

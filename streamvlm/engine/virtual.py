@@ -72,10 +72,10 @@ class VirtualEyes:
     """A live source whose frames appear by the virtual clock; at most `queue` of them wait, the newest win."""
 
     def __init__(self, model: VisionLanguageModel, fps: float, tokens: int, queue: int) -> None:
-        self.blocks: HandOver[Block] = HandOver(max(1, queue // model.pixels.temporal))
+        self.blocks: HandOver[Block] = HandOver(max(1, queue // model.pixels.advance))
         self.backlog = 0  # blocks waiting, the most ever
         self.dropped = 0  # frames that newer ones pushed out
-        self._room = max(1, queue // model.pixels.temporal)
+        self._room = max(1, queue // model.pixels.advance)
         self._coming = self._film(model, fps, tokens)
         self._next = next(self._coming)
 
@@ -97,7 +97,7 @@ class VirtualEyes:
         self.blocks.abandon()
 
     def _film(self, model: VisionLanguageModel, fps: float, tokens: int) -> Iterator[Block]:
-        layers, hidden, t = model.deepstack_layers, model.text_spec.hidden, model.pixels.temporal
+        layers, hidden, t = model.deepstack_layers, model.text_spec.hidden, model.pixels.advance
         rows = torch.zeros(tokens, hidden, dtype=model.dtype, device=model.device)
         for i in count():
             first, last = i * t / fps, (i * t + t - 1) / fps

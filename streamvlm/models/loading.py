@@ -62,6 +62,7 @@ def _qwen_pixels(config: Any, settings: Mapping[str, Any], *, mean: RGB, std: RG
         std=tuple(settings.get("image_std") or std),
         min_pixels=min(lowest * unit, cap),
         max_pixels=min(highest * unit, cap),
+        overlap=settings.get("temporal_overlap", 0),
         enlarge=not per_frame,
     )
 

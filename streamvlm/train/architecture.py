@@ -19,11 +19,12 @@ FRAME_SIDE = 64  # pixels, what every frame is resized to
 PIXELS = PixelSpec(
     patch=8,
     merge=2,
-    temporal=1,
+    temporal=2,
+    overlap=1,  # every frame is seen together with the one before it: what changes is seen by the vision tower
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    min_pixels=FRAME_SIDE**2,
-    max_pixels=FRAME_SIDE**2,
+    min_pixels=2 * FRAME_SIDE**2,
+    max_pixels=2 * FRAME_SIDE**2,
 )
 GRID = (4, 4)  # merged tokens of a frame
 
@@ -125,6 +126,7 @@ def _preprocessor() -> dict[str, Any]:
         "processor_class": "Qwen3VLProcessor",
         "patch_size": PIXELS.patch,
         "temporal_patch_size": PIXELS.temporal,
+        "temporal_overlap": PIXELS.overlap,
         "merge_size": PIXELS.merge,
         "image_mean": list(PIXELS.mean),
         "image_std": list(PIXELS.std),

@@ -23,18 +23,18 @@ def sway(frames: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return grid_sample(frames.float(), grid, padding_mode="border", align_corners=False).round().to(torch.uint8)
 
 
-def unsteady(frames: Tensor, seed: int, share: float) -> Tensor:
-    """uint8 [n, 3, side, side], a `share` of them swayed and another darkened, each on its own."""
+def unsteady(pairs: Tensor, seed: int, share: float) -> Tensor:
+    """uint8 [n, 2, 3, side, side], a `share` of the pairs swayed and another darkened, each on its own."""
     rng = torch.Generator().manual_seed(seed)
-    frames = frames.clone()
-    moved = torch.rand(len(frames), generator=rng) < share
-    offsets = (torch.rand(int(moved.sum()), 2, generator=rng) * 2 - 1) * SWAY
+    pairs = pairs.clone()
+    moved = torch.rand(len(pairs), generator=rng) < share
+    x, y = ((torch.rand(2, int(moved.sum()), generator=rng) * 2 - 1) * SWAY).repeat_interleave(2, dim=1)
     if moved.any():
-        frames[moved] = sway(frames[moved], offsets[:, 0], offsets[:, 1])
-    faded = torch.rand(len(frames), generator=rng) < share
-    light = FADE + (1 - FADE) * torch.rand(int(faded.sum()), 1, 1, 1, generator=rng)
-    frames[faded] = (frames[faded] * light).round().to(torch.uint8)
-    return frames
+        pairs[moved] = sway(pairs[moved].flatten(0, 1), x, y).view_as(pairs[moved])
+    faded = torch.rand(len(pairs), generator=rng) < share
+    light = FADE + (1 - FADE) * torch.rand(int(faded.sum()), 1, 1, 1, 1, generator=rng)
+    pairs[faded] = (pairs[faded] * light).round().to(torch.uint8)
+    return pairs
 
 
 def drifting(frames: Tensor, fps: float, rng: random.Random, share: float) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.augment import unsteady
-from streamvlm.train.clips import Clips, ClipSpec, load_clips
+from streamvlm.train.clips import Clips, load_clips
 from streamvlm.train.episodes import make_episode
-from streamvlm.train.learner import Features, Labels, Learner, Score
+from streamvlm.train.learner import Labels, Learner, Score
 from streamvlm.train.loop import MicroBatch
 from streamvlm.train.packing import PADDING, Batch, Happenings, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
@@ -48,7 +48,6 @@ class Curriculum:
         self._packer = Packer(self.model)
         cache = plan.run.out.parent / "cache"
         self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
-        self._seen: dict[ClipSpec, Features] = {}  # filled by stages that leave the vision tower as it is
         self._device = device
 
     def __str__(self) -> str:
@@ -84,19 +83,15 @@ class Curriculum:
         raise ValueError(f"step {step + self.steps} is past the end of the plan, which has {self.steps}")
 
     def batch(self, step: int, index: int) -> MicroBatch:
-        """Episodes packed side by side, with the frames they show, or their features where the tower is frozen."""
+        """Episodes packed side by side, with the frames they show."""
         stage, _ = self._at(step)
         batch, clips = self._episodes(stage, random.Random(f"{self.plan.run.seed}/{step}/{index}"))
         clip, frame = batch.where
         weight = float((batch.targets != PADDING).sum())
-        now, before = clips.labels[clip, frame], clips.labels[clip, batch.before.clamp(min=0)]
+        now, before = clips.labels[clip, frame], clips.labels[clip, batch.before]
         labels = Labels(now.to(self._device), before.to(self._device))
-        batch = to_device(batch, self._device)
-        if stage.auxiliary == 0:
-            at = (clip * clips.spec.frames + frame).to(self._device)
-            return MicroBatch((batch, self._features(clips)[at], labels, stage.weights), weight)
-        frames = unsteady(clips.frames[clip, frame], step, stage.unsteady).to(self._device)
-        return MicroBatch((batch, frames, labels, stage.weights), weight)
+        pairs = unsteady(seen_pairs(batch, clips), step, stage.unsteady).to(self._device)
+        return MicroBatch((to_device(batch, self._device), pairs, labels, stage.weights), weight)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
         clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
@@ -109,12 +104,6 @@ class Curriculum:
         episodes = [make_episode(clips, window, questions, rng, stage.recipe) for _ in range(count)]
         return self._packer.batch(episodes), clips
 
-    def _features(self, clips: Clips) -> Features:
-        if clips.spec not in self._seen:
-            log.info("running the vision tower over %s", clips.spec.name)
-            self._seen[clips.spec] = self.learner.remember(clips.frames.flatten(0, 1), self._device)
-        return self._seen[clips.spec]
-
     def validate(self, step: int) -> Mapping[str, float]:
         """Shares answered right on streams never trained on: all, then by task."""
         stage, _ = self._at(step)
@@ -125,14 +114,20 @@ class Curriculum:
             episodes = [make_episode(clips, window, asked, rng, stage.recipe) for _ in range(count)]
             for first in range(0, count, 6):
                 batch = self._packer.batch(episodes[first : first + 6])
-                frames = clips.frames[batch.where].to(self._device)
-                _add(score, self.learner.accuracy(to_device(batch, self._device), frames))
+                pairs = seen_pairs(batch, clips).to(self._device)
+                _add(score, self.learner.accuracy(to_device(batch, self._device), pairs))
         right, asked = (sum(column) for column in zip(*score.values(), strict=True))
         return {"accuracy": right / asked} | {task: r / n for task, (r, n) in sorted(score.items())}
 
     def export(self, folder: Path) -> None:
         """A folder that `--model` accepts."""
         export(self.model, folder)
+
+
+def seen_pairs(batch: Batch, clips: Clips) -> Tensor:
+    """uint8 [frames, 2, 3, side, side] every frame of a batch after the one before it."""
+    clip, frame = batch.where
+    return torch.stack((clips.frames[clip, batch.before], clips.frames[clip, frame]), dim=1)
 
 
 def _add(score: dict[str, tuple[int, int]], more: Score) -> None:

@@ -38,7 +38,7 @@ class Shot:
     clip: int
     frame: int
     pts: float  # seconds
-    before: int = -1  # the frame that was shown just before it; -1 where none is known
+    before: int  # the frame of the clip that was shown just before it; itself where none was
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,7 @@ class _Author:
         fps = clips.spec.fps
         firsts = [self.first + i * stride for i in steps]
         self.window = [
-            Shot(self.clip, frame, start + i * stride / fps, frame - stride if i else -1)
-            for i, frame in enumerate(firsts)
+            Shot(self.clip, frame, start + i * stride / fps, max(0, frame - stride)) for i, frame in enumerate(firsts)
         ]
         self.recalled = self._brought_back(stride, start) if window and rng.random() < recipe.recall else []
 
@@ -103,10 +102,11 @@ class _Author:
         rng, fps = self.rng, self.clips.spec.fps
         if rng.random() < 0.15:  # the stream has only begun: the window follows its sink at once
             self.first = min(stride, self.first)
-            return Shot(self.clip, 0, 0.0), self.first / fps
+            return Shot(self.clip, 0, 0.0, 0), self.first / fps
         start = min(LATEST - 60, 10 ** rng.uniform(0.3, 5))
         far = 0.0 if rng.random() < 0.7 else rng.uniform(0, start)
-        return Shot(self.clip, rng.randrange(self.clips.spec.frames), far), start
+        frame = rng.randrange(self.clips.spec.frames)
+        return Shot(self.clip, frame, far, frame), start
 
     def _brought_back(self, stride: int, start: float) -> list[Shot]:
         """One to three runs of one to four frames from earlier, each at a time of its own."""
@@ -120,7 +120,8 @@ class _Author:
             last = self.first if same else self.clips.spec.frames
             frame = rng.randrange(max(1, last - length * stride))
             time = round(time * 2) / 2 if rng.random() < 0.7 else time
-            shots += [Shot(clip, frame + i * stride, time + i * stride / fps) for i in range(length)]
+            frames = [frame + i * stride for i in range(length)]
+            shots += [Shot(clip, f, time + (f - frame) / fps, max(0, f - stride)) for f in frames]
         return shots if all(b.pts > a.pts for a, b in pairwise(shots)) else shots[:1]
 
     @property

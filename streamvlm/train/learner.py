@@ -29,25 +29,21 @@ class Features:
     embeds: Tensor  # [frames, tokens, hidden]
     deepstack: tuple[Tensor, ...]  # [frames, tokens, hidden] each
 
-    def __getitem__(self, index: Tensor) -> Features:
-        return Features(self.embeds[index], tuple(layer[index] for layer in self.deepstack))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
     """What the vision tokens of some frames cover: colour, shape, tens, ones, word."""
 
     now: Tensor  # uint8 [frames, tokens, 5]
-    before: Tensor  # uint8 [frames, tokens, 5] in the frame before; of no meaning where `Batch.before` is -1
+    before: Tensor  # uint8 [frames, tokens, 5] in the frame before
 
 
 class Learner(nn.Module):
-    """The model with four heads that are thrown away afterwards.
+    """The model with three heads that are thrown away afterwards.
 
-    One makes each vision token name what it covers: without it a model this small stays near 74 % on scenes it has
-    not seen; with it, over 99 %. The second makes a question point, halfway up the text tower, at the frames that
-    show its answer; the third makes a frame tell what is happening in it. The last makes vision tokens name what
-    covered their place in the frame before: comparing is how events are seen.
+    One makes each vision token name what it covers, and what it covered a frame ago: without it a model this small
+    stays near 74 % on scenes it has not seen; with it, over 99 %. The second makes a question point, halfway up the
+    text tower, at the frames that show its answer; the third makes a frame tell what is happening in it.
     """
 
     def __init__(self, model: Qwen3VL) -> None:
@@ -56,31 +52,31 @@ class Learner(nn.Module):
         self.module = model.module
         hidden = model.text_spec.hidden
         model.language_model.set_attn_implementation(attention.register())
-        self.naming = nn.Linear(hidden, sum(LABEL_SIZES))
+        self.naming = nn.Linear(hidden, 2 * sum(LABEL_SIZES))
         self.asks, self.shows = nn.Linear(hidden, _POINTER), nn.Linear(hidden, _POINTER)
         self.telling = nn.Linear(hidden, sum(happening.SIZES))
-        self.remembering = nn.Linear(hidden, sum(LABEL_SIZES))
         self._hidden: dict[str, Tensor] = {}  # of the latest batch [b, n, hidden], at the depths where heads read
         layers = model.language_model.layers
         middle = (len(layers) - 1) // 2
-        for name, depth in (("remembering", middle), ("pointing", middle), ("telling", middle + 1)):
+        for name, depth in (("pointing", middle), ("telling", middle + 1)):
             layers[min(depth, len(layers) - 1)].register_forward_hook(partial(self._note, name))
 
-    def forward(self, batch: Batch, seen: Tensor | Features, labels: Labels, weights: Weights) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, pairs: Tensor, labels: Labels, weights: Weights) -> dict[str, Tensor]:
         """The losses of a batch.
 
         Args:
-            seen: uint8 [frames, 3, side, side] in the order of `batch.where`, or what `see` gave for them.
+            pairs: uint8 [frames, 2, 3, side, side] what `Batch.before` and `Batch.where` name.
             labels: what each vision token covers and covered.
-            weights: of the losses beside that of the answers.
+            weights: of the losses beside that of the answers; without naming, the vision tower stays as it is.
         """
-        features = self.see(seen) if isinstance(seen, Tensor) else seen
+        with torch.set_grad_enabled(torch.is_grad_enabled() and weights.naming > 0):
+            features = self.see(pairs)
         logits, targets = self.answer_logits(batch, features)
         # Not the mean, which is nan for a batch without a question.
         answer = nn.functional.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
         losses, total = {"answer": answer}, answer
         if weights.naming:
-            losses["naming"] = self._naming_loss(features.embeds, labels.now.long())
+            losses["naming"] = self._naming_loss(features.embeds, labels)
             total = total + weights.naming * losses["naming"]
         if weights.pointing:
             losses["pointing"] = self._pointing_loss(batch)
@@ -88,9 +84,6 @@ class Learner(nn.Module):
         if weights.telling:
             losses["telling"] = self._telling_loss(batch)
             total = total + weights.telling * losses["telling"]
-        if weights.remembering:
-            losses["remembering"] = self._remembering_loss(batch, labels)
-            total = total + weights.remembering * losses["remembering"]
         return losses | {"loss": total}
 
     def _note(self, name: str, _module: nn.Module, _arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -108,19 +101,6 @@ class Learner(nn.Module):
         losses: Tensor = scores.masked_fill(~seen, -torch.inf).logsumexp(1) - right
         return losses.mean()
 
-    def _remembering_loss(self, batch: Batch, labels: Labels) -> Tensor:
-        """Cross-entropy of what covered each vision token's place in the frame before.
-
-        Where nothing has changed, which is nearly everywhere, copying the present would do: it counts for little.
-        """
-        known = (batch.before.to(labels.now.device) >= 0).unsqueeze(1).expand_as(batch.kept)[batch.kept]
-        if not known.any():
-            return torch.zeros((), device=known.device)
-        now, before = (of[batch.kept][known].long() for of in (labels.now, labels.before))
-        weight = torch.where((now != before).any(1), 1.0, _UNCHANGED)
-        losses = _label_losses(self.remembering(self._hidden["remembering"][batch.visual][known]), before)
-        return (losses * weight).sum() / weight.sum()
-
     def _telling_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of what is happening in the frames."""
         episode, row = batch.happenings.row.unbind(1)
@@ -130,16 +110,9 @@ class Learner(nn.Module):
         losses = [nn.functional.cross_entropy(part, batch.happenings.label[:, i]) for i, part in enumerate(parts)]
         return torch.stack(losses).sum()
 
-    def see(self, frames: Tensor) -> Features:
-        """The vision tower on uint8 [n, 3, side, side]."""
-        return Features(*self.model.vision_features(normalise(frames, self.model.pixels)))
-
-    def remember(self, frames: Tensor, device: torch.device) -> Features:
-        """What `see` gives for many frames, for stages that leave the vision tower as it is."""
-        with torch.no_grad():
-            parts = [self.see(chunk.to(device)) for chunk in torch.split(frames, 256)]
-        deepstack = zip(*(part.deepstack for part in parts), strict=True)
-        return Features(torch.cat([p.embeds for p in parts]), tuple(torch.cat(layer) for layer in deepstack))
+    def see(self, pairs: Tensor) -> Features:
+        """The vision tower on uint8 [n, 2, 3, side, side]."""
+        return Features(*self.model.vision_features(normalise(pairs.flatten(0, 1), self.model.pixels)))
 
     def answer_logits(self, batch: Batch, seen: Features) -> tuple[Tensor, Tensor]:
         """float32 [answer tokens, vocabulary] and the ids they should be."""
@@ -151,14 +124,22 @@ class Learner(nn.Module):
         learnt = batch.targets != PADDING
         return self.model.logits(hidden[learnt]), batch.targets[learnt]
 
-    def _naming_loss(self, embeds: Tensor, labels: Tensor) -> Tensor:
-        return _label_losses(self.naming(embeds).flatten(0, 1), labels.flatten(0, 1)).mean()
+    def _naming_loss(self, embeds: Tensor, labels: Labels) -> Tensor:
+        """Cross-entropy of what each vision token covers, and of what it covered where that is something else.
+
+        Where nothing has changed, which is nearly everywhere, copying the present would do: it counts for little.
+        """
+        now, before = labels.now.long().flatten(0, 1), labels.before.long().flatten(0, 1)
+        of_now, of_before = self.naming(embeds).flatten(0, 1).chunk(2, dim=-1)
+        weight = torch.where((now != before).any(1), 1.0, _UNCHANGED)
+        remembered: Tensor = (_label_losses(of_before, before) * weight).sum() / weight.sum()
+        return _label_losses(of_now, now).mean() + remembered
 
     @torch.no_grad()
-    def accuracy(self, batch: Batch, frames: Tensor) -> Score:
+    def accuracy(self, batch: Batch, pairs: Tensor) -> Score:
         """(right, asked) per task: every token of the answer is the model's first choice, as greedy decoding."""
         score: Score = defaultdict(lambda: (0, 0))
-        logits, targets = self.answer_logits(batch, self.see(frames))
+        logits, targets = self.answer_logits(batch, self.see(pairs))
         wrong = torch.zeros(batch.targets.shape, dtype=torch.bool)
         wrong[(batch.targets != PADDING).cpu()] = (logits.argmax(-1) != targets).cpu()
         blocks = batch.block.cpu()

@@ -67,7 +67,7 @@ class Batch:
 
     @property
     def before(self) -> Tensor:
-        """int64 [frames] the frame of the same clip that was shown before each; -1 where none was."""
+        """int64 [frames] the frame of the same clip that was shown before each; itself where none was."""
         return torch.tensor([shot.before for episode in self.episodes for shot in episode.shots])
 
     @property

@@ -35,7 +35,6 @@ class Stage:
     auxiliary: float = 1.0  # weight of the token-naming loss; 0 freezes the vision tower as well
     unsteady: float = 0.0  # share of frames displaced, and of frames darkened, while the vision tower trains
     telling: float = 0.0  # weight of the loss that makes frames tell what is happening in them
-    remembering: float = 0.0  # weight of the loss that makes vision tokens name what covered their place a frame ago
     pointing: float = 0.0  # weight of the loss that makes questions point at the frames that answer them
     kinds: Mapping[str, float] = field(default_factory=lambda: SCENES)  # kind of question to how often it is asked
     recall: float = 0.0  # share of sequences with frames brought back from earlier
@@ -54,7 +53,7 @@ class Stage:
     @property
     def weights(self) -> Weights:
         """How much the losses beside that of the answers count."""
-        return Weights(self.auxiliary, self.pointing, self.telling, self.remembering)
+        return Weights(self.auxiliary, self.pointing, self.telling)
 
     @property
     def recipe(self) -> Recipe:

@@ -20,7 +20,7 @@ from streamvlm.source.pixels import RgbConverter
 from streamvlm.source.reader import TooManyBroken, VideoReader, timestamp
 from streamvlm.source.sampling import TOLERANCE, Sampler
 from streamvlm.train.conversations import EPSILON
-from streamvlm.vision import resize
+from streamvlm.vision import PixelSpec, overlapped, resize
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -48,24 +48,34 @@ def view(video: Path, start: float, stop: float, fps: float, model: VisionLangua
     Raises:
         SourceError: the video cannot be opened or read, or shows nothing.
     """
-    t, per = model.pixels.temporal, model.pixels.temporal / fps
+    spec, t = model.pixels, model.pixels.advance
+    per = t / fps
     first = max(1, int(start / per + EPSILON)) * per  # patches begin where the engine's do; the first is the sink
     with _Video(video, fps) as opened:
         sink, ended = opened.read(0.0, per - 0.5 / fps)
         if not sink:
             raise SourceError(str(video), "it shows nothing")
-        rest: list[Shown] = []
+        rest, lead = list[Shown](), sink[len(sink) - spec.overlap :]
         if stop + EPSILON >= first and not ended:
+            if spec.overlap and first > per:
+                lead, _ = opened.read(first - spec.overlap / fps, first - 0.5 / fps)
             rest, ended = opened.read(first, stop)
-    frames = [*_whole(sink, t, ended=True), *_whole(rest, t, ended)]
-    size = model.pixels.target_size(*frames[0][1].shape[1:])
-    pixels = torch.cat([resize(picture[None], size) for _, picture in frames])
-    times = [pts for pts, _ in frames]
-    grid = model.token_grid(*frames[0][1].shape[1:])
-    return View(pixels, grid, tuple(times[::t]), tuple(times[t - 1 :: t]))
+    sink, rest = _whole(sink, t, ended=True), _whole(rest, t, ended)
+    patches = [_patches(shown, shared, spec) for shown, shared in ((sink, sink[:1] * spec.overlap), (rest, lead))]
+    times, grid = [pts for pts, _ in (*sink, *rest)], model.token_grid(*sink[0][1].shape[1:])
+    return View(torch.cat([p for p in patches if len(p)]), grid, tuple(times[::t]), tuple(times[t - 1 :: t]))
 
 
 Shown = tuple[float, Tensor]  # seconds and uint8 [3, H, W]
+
+
+def _patches(frames: list[Shown], shared: list[Shown], spec: PixelSpec) -> Tensor:
+    """uint8 [patches·t, 3, h, w], the first of which has `shared` in common with the patch before it."""
+    if not frames:
+        return torch.empty(0)
+    size = spec.target_size(*frames[0][1].shape[1:])
+    pixels = torch.cat([resize(picture[None], size) for _, picture in (*shared, *frames)])
+    return overlapped(pixels[spec.overlap :], pixels[: spec.overlap], spec)
 
 
 def _whole(frames: list[Shown], per_patch: int, ended: bool) -> list[Shown]:

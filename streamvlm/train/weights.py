@@ -9,11 +9,10 @@ from dataclasses import dataclass
 class Weights:
     """Relative to the loss of the answers; 0 leaves one out."""
 
-    naming: float = 0.0  # vision tokens name what they cover
+    naming: float = 0.0  # vision tokens name what they cover and what they covered a frame ago
     pointing: float = 0.0  # questions point at the frames that show the answer
     telling: float = 0.0  # frames tell what is happening in them
-    remembering: float = 0.0  # vision tokens name what covered their place in the frame before
 
     def __post_init__(self) -> None:
-        if min(self.naming, self.pointing, self.telling, self.remembering) < 0:
+        if min(self.naming, self.pointing, self.telling) < 0:
             raise ValueError(f"weights of losses must not be negative, got {self}")
