@@ -186,3 +186,17 @@ def test_every_loss_of_a_stage_is_learnt_from(clips: Clips, packer: Packer) -> N
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     with pytest.raises(ValueError, match="negative"):
         Weights(naming=-1.0)
+
+
+def test_without_questions_the_vision_tower_is_trained_alone(clips: Clips, packer: Packer) -> None:
+    learner = Learner(packer._model)  # type: ignore[arg-type]
+    learner.zero_grad()
+    batch = packer.batch([make_episode(clips, 3, 0, random.Random(s)) for s in range(2)])
+    clip, frame = batch.where
+    labels = Labels(clips.labels[clip, frame], clips.labels[clip, batch.before])
+    losses = learner(batch, seen_pairs(batch, clips), labels, Weights(naming=1.0))
+    assert set(losses) == {"loss", "naming"}
+    losses["loss"].backward()
+    moved = {name for name, parameter in learner.named_parameters() if parameter.grad is not None}
+    assert {"naming.weight", "module.model.visual.patch_embed.proj.weight"} <= moved
+    assert not any("language_model" in name for name in moved)

@@ -87,7 +87,7 @@ class Curriculum:
         stage, _ = self._at(step)
         batch, clips = self._episodes(stage, random.Random(f"{self.plan.run.seed}/{step}/{index}"))
         clip, frame = batch.where
-        weight = float((batch.targets != PADDING).sum())
+        weight = float((batch.targets != PADDING).sum()) or 1.0
         now, before = clips.labels[clip, frame], clips.labels[clip, batch.before]
         labels = Labels(now.to(self._device), before.to(self._device))
         pairs = unsteady(seen_pairs(batch, clips), step, stage.unsteady).to(self._device)

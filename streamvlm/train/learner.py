@@ -67,17 +67,20 @@ class Learner(nn.Module):
         Args:
             pairs: uint8 [frames, 2, 3, side, side] what `Batch.before` and `Batch.where` name.
             labels: what each vision token covers and covered.
-            weights: of the losses beside that of the answers; without naming, the vision tower stays as it is.
+            weights: of the losses beside that of the answers; without naming, the vision tower stays as it is, and
+                without a question, the text tower does.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights.naming > 0):
             features = self.see(pairs)
-        logits, targets = self.answer_logits(batch, features)
-        # Not the mean, which is nan for a batch without a question.
-        answer = nn.functional.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
-        losses, total = {"answer": answer}, answer
+        losses: dict[str, Tensor] = {}
+        total = torch.zeros((), device=features.embeds.device)
         if weights.naming:
             losses["naming"] = self._naming_loss(features.embeds, labels)
             total = total + weights.naming * losses["naming"]
+        if not (batch.targets != PADDING).any():
+            return losses | {"loss": total}
+        losses["answer"] = nn.functional.cross_entropy(*self.answer_logits(batch, features))
+        total = total + losses["answer"]
         if weights.pointing:
             losses["pointing"] = self._pointing_loss(batch)
             total = total + weights.pointing * losses["pointing"]

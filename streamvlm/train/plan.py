@@ -26,7 +26,7 @@ class Stage:
     steps: int
     episodes: int  # sequences in a batch
     window: tuple[int, int]  # frames after the sink, drawn evenly from this range for every batch
-    questions: tuple[int, int]  # per sequence at the two ends of `window`
+    questions: tuple[int, int]  # per sequence at the two ends of `window`; (0, 0) trains the vision tower alone
     lr: float
     cuts: float = 0.5  # share of batches from clips in which every frame is a new scene
     warmup: int = 100  # steps
