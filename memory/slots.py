@@ -59,6 +59,7 @@ class ReaderState:
 
     epoch: int
     cursor: int  # next rotary position
+    begun: int  # where its first row went or will go
     slots: list[Tensor] = field(default_factory=list)  # its private slots
     hidden: Tensor | None = None  # int64 shared slots of its snapshot of which it has versions of its own
     absent: dict[int, Tensor] = field(default_factory=dict)  # by layer, int64 private slots that hold nothing there
@@ -282,8 +283,15 @@ class SlotCache:
         """Start a reader that sees the cache as of now; returns its id (> 0). O(1): nothing is copied."""
         reader = self._next_reader
         self._next_reader += 1
-        self.readers[reader] = ReaderState(self.epoch, cursor)
+        self.readers[reader] = ReaderState(self.epoch, cursor, cursor)
         return reader
+
+    def fork_reader(self, reader: int) -> int:
+        """Start a reader that sees the shared slots as of the same moment as another one does; returns its id."""
+        other = self.readers[reader]
+        fork = self.open_reader(other.begun)
+        self.readers[fork].epoch = other.epoch
+        return fork
 
     def close_reader(self, reader: int) -> None:
         """Forget a reader and free its private slots and whatever only it was still seeing."""
@@ -302,6 +310,7 @@ class SlotCache:
         self.position[used] += delta
         for state in self.readers.values():
             state.cursor += delta
+            state.begun += delta
         cos, sin = self.rotary(torch.full((1, 3), delta, device=self.shape.device))
         at = used.to(self.shape.device)
         for layer in self.keys:

@@ -149,6 +149,12 @@ class Window:
         self._heads[reader] = Head(tuple(e.slots for e in entries), masters)
         return reader
 
+    def fork_reader(self, reader: int) -> int:
+        """A reader that sees the window as another one does, however long ago that was opened."""
+        fork = self.cache.fork_reader(reader)
+        self._heads[fork] = self._heads[reader]
+        return fork
+
     def close_reader(self, reader: int) -> None:
         """Forget a reader and give its slots back."""
         del self._heads[reader]

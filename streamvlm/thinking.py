@@ -78,7 +78,7 @@ class Thinking(Closing):
             if state.ended:
                 watch.end(state.error or StreamClosed("the stream has ended"))
             else:
-                state.mind.add(Sentry(watch, Alarm(watch.rule), tell))
+                state.mind.add(Sentry(watch, Alarm(watch.rule), tell, due=state.frames > 0))  # it may hold already
 
         self._submit(add)
         return watch

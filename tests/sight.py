@@ -7,7 +7,7 @@ of that question and its answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
-from streamvlm.engine.step import Outcome, StreamWork, run_step
+from streamvlm.engine.step import Outcome, StreamWork, prepare_step
 from streamvlm.models.attention import Backend
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.train.packing import STREAM
@@ -40,15 +40,16 @@ class Witness:
     ids: dict[int, Row] = field(default_factory=dict)  # the cache's number of a row, which moves keep
     counts: dict[str, int] = field(default_factory=dict)
 
-    def step(self, works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Outcome:
+    def prepare(
+        self, works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend
+    ) -> Callable[[], Outcome]:
         """Stands between the engine and its step."""
         for work in works:
             self._note(work)
-        return run_step(works, model, backend)
+        return prepare_step(works, model, backend)
 
     def _note(self, work: StreamWork) -> None:
-        assert work.stream.window is not None
-        cache = work.stream.window.cache
+        cache = work.window.cache
         parts = [] if work.perception is None else [("stream", rows) for _, rows in work.perception.placed]
         parts += [(turn.reader.answer.question, turn.rows) for turn in work.turns]
         for name, rows in parts:
@@ -134,7 +135,7 @@ class Streamed:
 def stream(model: VisionLanguageModel, blocks: list[Block], **options: Any) -> Streamed:
     driver, witness = Driver(model), Witness()
     driver.recordings = Script(model)
-    driver.engine._run_step = witness.step
+    driver.engine._prepare = witness.prepare
     watched = driver.watch(blocks, ended=True, max_answer_tokens=20, **options)
     answers = [driver.ask(watched, text, blocks[at].last_pts) for text, at, _ in SCRIPT]
     driver.run()

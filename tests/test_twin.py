@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from transformers import Cache
 
 from streamvlm.engine.questions import Perception
-from streamvlm.engine.step import StreamWork, run_step
+from streamvlm.engine.step import StreamWork, prepare_step
 from streamvlm.memory.policies import SinkWindow
 from streamvlm.memory.slots import CacheShape, SlotCache, rotate
 from streamvlm.memory.window import Window
@@ -77,7 +77,7 @@ def perceive(model: VisionLanguageModel, window: Window, segments: list[Segment]
     stream = Stream()
     stream.window = window  # type: ignore[attr-defined]
     perception = Perception(None, window.advance(segments))
-    run_step([StreamWork(stream, perception, ())], model, "sdpa")  # type: ignore[arg-type]
+    prepare_step([StreamWork(stream, perception, (), window)], model, "sdpa")()  # type: ignore[arg-type]
     window.commit()
     window.check()
 

@@ -15,8 +15,9 @@ from driver import Driver, random_blocks
 from families import random_model
 from test_agent import LONG, Camera, frames
 
-from streamvlm import Agent, StreamClosed, WatchFired, prompts
+from streamvlm import Agent, FramePerceived, StreamClosed, WatchFired, prompts
 from streamvlm.engine.alarm import Alarm, Rule
+from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.sight import Change
 from streamvlm.engine.stream import StreamState
@@ -105,8 +106,15 @@ class Scripted(Trigger):
         return self.script[max(time for time in self.script if time <= seen.moment)]
 
 
-def guard(driver: Driver, stream: StreamState, trigger: Trigger, condition: str = "it moves", **rule: Any) -> Watch:
-    watch = Watch(condition, trigger, Rule(**rule), None)
+def guard(
+    driver: Driver,
+    stream: StreamState,
+    trigger: Trigger,
+    condition: str = "it moves",
+    explain: str | None = None,
+    **rule: Any,
+) -> Watch:
+    watch = Watch(condition, trigger, Rule(**rule), explain)
     stream.mind.add(Sentry(watch, Alarm(watch.rule), driver.events.append))
     return watch
 
@@ -162,6 +170,50 @@ def test_it_fires_with_its_evidence_once_per_onset() -> None:
     assert watch.fired == (event,)
     assert (event.pts, event.since, event.times, event.condition) == (3.0, 3.0, 1, "it moves")
     assert event.probability == 0.97
+
+
+def explained(driver: Driver) -> tuple[WatchFired, Answer]:
+    (event,) = [e for e in driver.events if isinstance(e, WatchFired)]
+    assert event.answer is not None
+    return event, event.answer
+
+
+def test_an_explanation_is_about_the_moment_it_fired_though_frames_came_before_it_was_known() -> None:
+    model = random_model("qwen2_5_vl")
+    blocks = random_blocks(model, 8)
+    driver = Driver(model)
+    stream = driver.watch(blocks, pinned_seconds=60.0, max_answer_tokens=8)
+    guard(driver, stream, Scripted({0.0: 0.05, 2.5: 0.97}), explain="what is it?", count=1)
+    while not any(isinstance(e, WatchFired) for e in driver.events):
+        driver.step()
+    event, answer = explained(driver)
+    assert stream.now > event.pts, "frames and the probe go through the model together"
+    driver.run()
+    asked = Driver(model)
+    other = asked.watch(blocks, pinned_seconds=60.0, max_answer_tokens=8)
+    twin = asked.ask(other, "what is it?", at=event.pts)
+    asked.run()
+    assert (answer.as_of, answer.evidence, answer.so_far) == (event.pts, twin.evidence, twin.so_far)
+    assert answer.status == twin.status
+
+
+class Spoken(Scripted):
+    """As Scripted, at the lines of the narration."""
+
+    reads: ClassVar[Reads] = "line"
+
+    def probability(self, seen: Evidence) -> float:
+        return 1.0
+
+
+def test_an_explanation_of_what_narration_said_is_about_the_moment_narrated() -> None:
+    model = random_model("qwen3_vl")
+    driver = Driver(model)
+    stream = driver.watch(random_blocks(model, 12), pinned_seconds=60.0, max_answer_tokens=4)
+    guard(driver, stream, Spoken({}), explain="what is it?", count=1)
+    driver.run()
+    event, answer = explained(driver)
+    assert answer.as_of == event.pts and answer.done and stream.now > event.pts
 
 
 def test_a_watch_that_is_over_asks_nothing_more() -> None:
@@ -234,6 +286,15 @@ def test_a_watch_on_a_file_calls_back_explains_and_ends_with_it(agent: Agent) ->
         assert answer is not None and answer.text(LONG) == answer.so_far and answer.as_of == 0.0
         with pytest.raises(LookupError, match="never came true"):
             never.wait(LONG)
+
+
+def test_what_holds_already_when_it_is_first_watched_for_is_told_without_another_frame(agent: Agent) -> None:
+    camera = Camera(4)
+    with agent.watch(camera) as stream:
+        events = stream.listen()
+        camera.show(1)
+        next(e for e in events if isinstance(e, FramePerceived))
+        assert stream.watch("x", trigger=Always()).wait(LONG).pts == 0.0
 
 
 def test_a_watch_outlives_neither_cancel_nor_close(agent: Agent) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from streamvlm.engine.events import AnswerStarted
 from streamvlm.engine.moments import moment_of
-from streamvlm.engine.questions import Question
-from streamvlm.engine.reader import Lookup, Reader, make_reader
-from streamvlm.engine.stream import EPSILON, StreamState
+from streamvlm.engine.questions import EPSILON, Question
+from streamvlm.engine.reader import Briefing, Lookup, Reader, make_reader
 from streamvlm.errors import BusyError, ModelError, StreamClosed
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
+
+if TYPE_CHECKING:
+    from streamvlm.engine.stream import StreamState
 
 
 def fork_due(stream: StreamState) -> None:
@@ -24,14 +28,15 @@ def fork_due(stream: StreamState) -> None:
         passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
         if reached or passed or stream.ended:
             stream.waiting.remove(question)
-            _fork(stream, question, stream.window)
+            fork(stream, question, stream.window)
 
 
-def _fork(stream: StreamState, question: Question, window: Window) -> None:
+def fork(stream: StreamState, question: Question, window: Window, like: Reader | None = None) -> None:
+    """Give a question its snapshot: the window as it is now, or as the reader `like` sees it."""
     if stream.refusing is not None and not stream.ended:
         stream.finish(question.answer, "failed", BusyError(stream.refusing))
         return
-    reader = _reader(stream, question, window, stream.config.max_answer_tokens)
+    reader = _reader(stream, question, window, like)
     if reader is None:
         return
     if stream.memory is not None and not stream.memory.empty and not window.policy.recompute:
@@ -39,15 +44,18 @@ def _fork(stream: StreamState, question: Question, window: Window) -> None:
     reader.writes = question.writes
     reader.account.enter(r.account for r in stream.readers)
     stream.readers.append(reader)
-    question.answer.start(stream.now, window.spans)
+    as_of, spans = (stream.now, window.spans) if like is None else (like.answer.as_of, list(like.answer.evidence))
+    assert as_of is not None
+    question.answer.start(as_of, spans)
     stream.emit(AnswerStarted(stream.now, question.answer))
 
 
-def _reader(stream: StreamState, question: Question, window: Window, room: int) -> Reader | None:
+def _reader(stream: StreamState, question: Question, window: Window, like: Reader | None) -> Reader | None:
     try:
         notes = stream.mind.notes_for(stream, question.answer.question) if question.writes else []
         moment = moment_of(question.answer.question, question.between, stream.now)
-        reader = make_reader(stream.model, window, question.answer, question.sampling, room, moment, notes)
+        room, briefing = stream.config.max_answer_tokens, Briefing(moment, notes, like)
+        reader = make_reader(stream.model, window, question.answer, question.sampling, room, briefing)
     except (RuntimeError, ValueError) as error:  # out of memory: nobody else's answer need fail
         stream.finish(question.answer, "failed", ModelError(f"the answer could not be begun: {error}"))
         return None

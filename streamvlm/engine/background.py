@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.planning import Sort
-from streamvlm.engine.reader import make_reader
+from streamvlm.engine.reader import Done, Read, make_reader
 from streamvlm.errors import BudgetError
 from streamvlm.settings import SamplingConfig
 
@@ -28,8 +25,8 @@ class Request:
     question: str
     sort: Sort
     limit: int  # tokens it may write; 0 if only the logits after the question are wanted
-    on_done: Callable[[Answer], None]
-    read: Callable[[Tensor], None] | None = None  # takes those
+    on_done: Done
+    read: Read | None = None  # takes those
 
 
 def ask_self(stream: StreamState, request: Request) -> bool:
@@ -60,5 +57,5 @@ def _never(request: Request) -> bool:
     logger.warning("%r does not fit into background_tokens", request.question)
     answer = Answer(request.question, None, lambda: None)
     answer.finish("failed", BudgetError("background_tokens is too small"))
-    request.on_done(answer)
+    request.on_done(answer, None)
     return True

@@ -79,14 +79,15 @@ def carry_out(stream: StreamState, grants: Sequence[Grant[Work]]) -> StreamWork 
     turns = tuple(_turns(stream, grants))
     if perception is None and not turns:
         return None
+    assert stream.window is not None
     stream.perceived_last = perception is not None
-    return StreamWork(stream, perception, turns)
+    return StreamWork(stream, perception, turns, stream.window, stream.mind.listens)
 
 
 def _turns(stream: StreamState, grants: Sequence[Grant[Work]]) -> Iterator[Turn]:
     for grant in grants:
         reader = grant.bid.what.reader
-        if reader is None or reader not in (*stream.readers, *stream.background):  # it had to make room for the frame
+        if reader is None or not stream.reads(reader):  # it had to make room for the frame
             continue
         assert stream.window is not None
         segment, rows = reader.next_rows(stream.window, grant.rows)

@@ -23,7 +23,7 @@ from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_uncha
 from streamvlm.engine.costs import CostModel
 from streamvlm.engine.planning import Bid, Grant, Planner
 from streamvlm.engine.recall import look_up
-from streamvlm.engine.step import Outcome, StreamWork, last_rows, run_step
+from streamvlm.engine.step import Outcome, StreamWork, last_rows, prepare_step
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
@@ -42,7 +42,8 @@ class Engine:
     Args:
         backend: how attention is computed, or a table by which that is chosen for every step.
         schedule: what may go into a step together; all but `packed` exist to be measured against.
-        clock: seconds that never go back, and `run` what computes a step; simulations have their own.
+        clock: seconds that never go back, and `prepare` what makes a step ready to be computed; simulations have
+            their own.
         on_step: called on the engine thread after every committed step; tests check the caches there.
     """
 
@@ -53,7 +54,7 @@ class Engine:
         backend: Backend | BackendTable = "sdpa",
         schedule: Schedule = "packed",
         clock: Callable[[], float] = time.monotonic,
-        run: Callable[[list[StreamWork], VisionLanguageModel, Backend], Outcome] = run_step,
+        prepare: Callable[[list[StreamWork], VisionLanguageModel, Backend], Callable[[], Outcome]] = prepare_step,
         on_step: Callable[[StreamState], None] | None = None,
     ) -> None:
         if schedule not in SCHEDULES:
@@ -66,7 +67,7 @@ class Engine:
         self.planner: Planner[Work] = Planner(CostModel())
         self.steps = 0
         self.turn: AbstractContextManager[object] = nullcontext()  # held while caches change, where threads share them
-        self._run_step = run
+        self._prepare = prepare
         self._on_step = on_step
         self._streams: list[StreamState] = []
         self._inbox: deque[Callable[[], None]] = deque()
@@ -169,9 +170,10 @@ class Engine:
     def _shut(self, error: StreamVLMError) -> None:
         with self._door:
             self._stopping = True
-        self._obey()
-        for stream in self._streams:
-            stream.close(error)
+        with self.turn:
+            self._obey()
+            for stream in self._streams:
+                stream.close(error)
 
     def step(self) -> bool:
         """Plan, run and commit one step; False when there is nothing to do."""
@@ -185,15 +187,20 @@ class Engine:
         grants = self.planner.plan(offers, self.longest_step, now)
         return [w for stream in list(self._streams) if (w := self._placed(stream, grants)) is not None]
 
-    def carry(self, works: list[StreamWork], begun: float) -> bool:
-        """Run and commit a step that was planned at `begun`."""
+    def ready(self, works: list[StreamWork]) -> Callable[[], Outcome]:
+        """What computes a step that has been planned."""
+        backend = self.backends.choose(sum(w.rows for w in works), max(map(_extent, works)))
+        return self._prepare(works, self.model, backend)
+
+    def carry(self, works: list[StreamWork], begun: float, run: Callable[[], Outcome] | None = None) -> bool:
+        """Compute and commit a step that was planned at `begun`; `run` if it has been made ready."""
         try:
-            backend = self.backends.choose(sum(w.rows for w in works), max(map(_extent, works)))
-            outcome = self._run_step(works, self.model, backend)
+            outcome = (run or self.ready(works))()
         except RuntimeError as error:  # out of memory, a device that is gone
             logger.exception("the step failed")
-            for work in works:
-                self._drop(work.stream, ModelError(f"the step failed: {error}"))
+            with self.turn:
+                for work in works:
+                    self._drop(work.stream, ModelError(f"the step failed: {error}"))
             return True
         with self.turn:
             self._commit(works, outcome, self.clock() - begun)
@@ -208,7 +215,7 @@ class Engine:
 
     def _offers(self, stream: StreamState) -> list[Bid[Work]]:
         """What `stream` could do in the coming step."""
-        stream.drop_cancelled()
+        self._end_cancelled(stream)
         stream.note_end()
         stream.look()
         busy = utilisation(self._streams, self.planner.costs) if stream.waiting else 0.0
@@ -220,6 +227,9 @@ class Engine:
             fork_due(stream)
         stream.mind.think(stream)
         return allowed(self.schedule, stream, list(bids(stream)))
+
+    def _end_cancelled(self, stream: StreamState) -> None:
+        stream.drop_cancelled()
 
     def _placed(self, stream: StreamState, grants: list[Grant[Work]]) -> StreamWork | None:
         """What `stream` contributes to the coming step; None when nothing."""
@@ -236,15 +246,16 @@ class Engine:
     def _commit(self, works: list[StreamWork], outcome: Outcome, seconds: float) -> None:
         self.steps += 1
         choosers, _ = last_rows(works)  # before anything changes
+        works = [work for work in works if not work.stream.closed]  # by another thread, where there is one
         for work in works:
             if work.perception is not None:
                 work.stream.commit(work.perception, seconds)
-            look_up(work.stream, [t.reader for t in work.turns])
+            look_up(work.stream, [t.reader for t in work.turns if work.stream.reads(t.reader)])
         for (stream, reader), logits, hidden in zip(choosers, outcome.logits, outcome.hidden, strict=True):
-            if reader is None:
-                stream.mind.hear(stream, logits, hidden)
-            else:
+            if reader is not None and stream.reads(reader):
                 stream.wrote(reader, logits)
+            elif reader is None and not stream.closed:
+                stream.mind.hear(stream, logits, hidden)
         for work in works:
             work.stream.take_stats()
         if self._on_step is not None:
@@ -265,4 +276,4 @@ class Engine:
 
 def _extent(work: StreamWork) -> int:
     """Slots that a stream's rows attend to."""
-    return 0 if work.stream.window is None else work.stream.window.cache.extent
+    return work.window.cache.extent

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streamvlm import prompts
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.asking import fork
 from streamvlm.engine.background import Request, ask_self
 from streamvlm.engine.events import Narrated, NoteTaken
 from streamvlm.engine.narration import LIMIT, Narration
@@ -23,6 +24,7 @@ from streamvlm.engine.notetaker import NoteTaker
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.planning import Sort
 from streamvlm.engine.questions import Question
+from streamvlm.engine.reader import Reader
 from streamvlm.engine.sight import Sight
 from streamvlm.engine.triggers.base import Evidence, Reads
 from streamvlm.engine.watches import Sentry
@@ -126,7 +128,7 @@ class Mind:
     def _jot(self, stream: StreamState, taker: NoteTaker) -> None:
         jot = taker.take()
 
-        def done(answer: Answer) -> None:
+        def done(answer: Answer, reader: Reader | None) -> None:
             taker.asking = False
             if answer.status in ("complete", "truncated"):
                 for note in taker.wrote(jot, answer.so_far):
@@ -175,10 +177,10 @@ class Mind:
     def _probe(self, stream: StreamState, sentry: Sentry) -> bool:
         question, moment = sentry.watch.trigger.question(sentry.watch.condition), stream.now
 
-        def read(logits: Tensor) -> None:
-            self._look(stream, sentry, Evidence(stream.model, moment, logits=logits))
+        def read(logits: Tensor, reader: Reader) -> None:
+            self._look(stream, sentry, Evidence(stream.model, moment, logits=logits), reader)
 
-        def done(answer: Answer) -> None:
+        def done(answer: Answer, reader: Reader | None) -> None:
             sentry.asking = False
 
         return ask_self(stream, Request(question, Sort.PROBE, 0, done, read))
@@ -187,7 +189,7 @@ class Mind:
         done = partial(self._narrated, stream, stream.now)
         return ask_self(stream, Request(prompts.NARRATE, Sort.NARRATION, LIMIT, done))
 
-    def _narrated(self, stream: StreamState, moment: float, answer: Answer) -> None:
+    def _narrated(self, stream: StreamState, moment: float, answer: Answer, reader: Reader | None) -> None:
         self.narration.asking = False
         if answer.status not in ("complete", "truncated"):
             return
@@ -195,10 +197,11 @@ class Mind:
         if line:
             stream.emit(Narrated(moment, line))
         for sentry in self._reading("line"):
-            self._look(stream, sentry, Evidence(stream.model, moment, line=line))
+            self._look(stream, sentry, Evidence(stream.model, moment, line=line), reader)
 
-    def _look(self, stream: StreamState, sentry: Sentry, seen: Evidence) -> None:
-        """Evaluate a watch; a trigger that fails, which may be a caller's own, ends its watch alone."""
+    def _look(self, stream: StreamState, sentry: Sentry, seen: Evidence, reader: Reader | None = None) -> None:
+        """Evaluate a watch by what a reader saw; without one, by what is in the window now. A trigger that fails, which
+        may be a caller's own, ends its watch alone."""
         if sentry.watch.over:
             return
         try:
@@ -209,17 +212,18 @@ class Mind:
             sentry.watch.end(error)
             return
         if since is not None:
-            sentry.fire(seen.moment, since, self._explain(stream, sentry))
+            sentry.fire(seen.moment, since, self._explain(stream, sentry, reader))
         elif sentry.alarm.over:
             sentry.watch.end()
         if sentry.alarm.over:
             self.sentries.remove(sentry)
 
-    def _explain(self, stream: StreamState, sentry: Sentry) -> Answer | None:
-        if sentry.watch.explain is None:
+    def _explain(self, stream: StreamState, sentry: Sentry, reader: Reader | None) -> Answer | None:
+        """An answer about the moment it fired, not about the later one at which that was found out."""
+        if sentry.watch.explain is None or stream.window is None:
             return None
         answer = Answer(sentry.watch.explain, None, lambda: None, stream.clock)
-        stream.waiting.append(Question(answer, self.sampling, None))
+        fork(stream, Question(answer, self.sampling, None), stream.window, reader)
         return answer
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ from streamvlm.memory.slots import Rows
 from streamvlm.settings import SamplingConfig
 from streamvlm.types import Segment
 
+EPSILON = 1e-6  # seconds; moments that differ by less are the same
+
 
 @dataclass(slots=True, eq=False)
 class Question:

@@ -57,8 +57,8 @@ class Reader:
     notes: tuple[tuple[float, str], ...] = ()  # (seconds, text) shown before its question
     account: Account = field(default_factory=Account)
     sort: Sort = Sort.PROMPT  # of its prompt; an answer's tokens are Sort.TOKEN
-    read: Callable[[Tensor], None] | None = None  # takes the logits after the prompt instead of writing
-    on_done: Callable[[Answer], None] | None = None  # told at the end, for readers that no caller waits for
+    read: Read | None = None  # takes the logits after the prompt instead of writing
+    on_done: Done | None = None  # told at the end, for readers that no caller waits for
 
     @property
     def samples(self) -> bool:
@@ -84,7 +84,7 @@ class Reader:
     def choose(self, logits: Tensor) -> str:
         """Sample a token from logits [vocabulary]; returns the text it completed. May finish the answer."""
         if self.read is not None:
-            self.read(logits)
+            self.read(logits, self)
             self.answer.finish("complete")
             return ""
         token = self.sampler(logits)
@@ -118,22 +118,39 @@ class Reader:
         return piece
 
 
+Read = Callable[[Tensor, Reader], None]
+"""Takes the logits after a reader's prompt, float32 [vocabulary], and that reader."""
+
+Done = Callable[[Answer, Reader | None], None]
+"""Takes an answer that is over and its reader, whose snapshot is still there; None if it never had one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a reader is given besides its question."""
+
+    moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
+    notes: Sequence[tuple[float, str]] = ()  # (seconds, text) to be shown before it
+    like: Reader | None = None  # it sees what this one sees; None: the window as it is now
+
+
 def make_reader(
     model: VisionLanguageModel,
     window: Window,
     answer: Answer,
     sampling: SamplingConfig,
     room: int,
-    moment: float | None = None,
-    notes: Sequence[tuple[float, str]] = (),
+    briefing: Briefing = Briefing(),
 ) -> Reader:
-    """Fork a reader off the window as it is now. O(1) in the window's size: only its epoch is pinned. `notes`,
-    (seconds, text), are shown before its question."""
+    """Fork a reader off the window as it is now, or as another reader sees it. O(1) in the window's size: only an
+    epoch is pinned."""
+    moment, notes, like = briefing.moment, briefing.notes, briefing.like
     text = with_notes(notes, told(model, answer.question, moment, window.frame_times))
     ids = model.question_layout(text).ids.tolist()
     prompt = model.question_segment(text, answer.asked_at or 0.0)
     limit = min(sampling.max_new_tokens or room, room)
     sampler = Sampler(sampling, ids, model.eos_tokens)
-    reader = Reader(answer, model, window.open_reader(), prompt, sampler, limit, sampling.stop, moment=moment)
+    handle = window.open_reader() if like is None else window.fork_reader(like.handle)
+    reader = Reader(answer, model, handle, prompt, sampler, limit, sampling.stop, moment=moment)
     reader.notes = tuple(notes)
     return reader

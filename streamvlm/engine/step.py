@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from streamvlm.engine.questions import Perception
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.memory.slots import Rows
+from streamvlm.memory.window import Window
 from streamvlm.models.attention import Backend, Group, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
 from streamvlm.types import Segment
@@ -34,6 +35,8 @@ class StreamWork:
     stream: StreamState
     perception: Perception | None
     turns: tuple[Turn, ...]
+    window: Window  # the stream's, in which they have their slots, also if the stream is closed before they are run
+    heard: bool = False  # whether somebody wants to know what the model makes of the newest frame
 
     @property
     def parts(self) -> list[tuple[Segment, Rows]]:
@@ -65,9 +68,8 @@ def pack(
     start = 0
     for work in works:
         parts = work.parts
-        assert work.stream.window is not None
         stop = start + sum(len(s) for s, _ in parts)
-        cache, rows = work.stream.window.cache, [r for _, r in parts]
+        cache, rows = work.window.cache, [r for _, r in parts]
         groups.append(make_group(cache, slice(start, stop), rows, backend, probings(work, start, model)))
         segments += [s for s, _ in parts]
         positions += [r.positions for _, r in parts]
@@ -105,7 +107,7 @@ def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Read
     for work in works:
         seen = work.perception
         at += 0 if seen is None else sum(len(s) for s, _ in seen.placed)
-        if seen is not None and seen.block is not None and work.stream.mind.listens:
+        if seen is not None and seen.block is not None and work.heard:
             choosers.append((work.stream, None))
             rows.append(at - 1)
         for turn in work.turns:
@@ -116,13 +118,18 @@ def last_rows(works: Sequence[StreamWork]) -> tuple[list[tuple[StreamState, Read
     return choosers, rows
 
 
-def run_step(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Outcome:
-    """The forward pass. Fills the streams' caches."""
+def prepare_step(works: Sequence[StreamWork], model: VisionLanguageModel, backend: Backend) -> Callable[[], Outcome]:
+    """The forward pass, ready to be called: it fills the streams' caches, and asks nothing more of streams and readers,
+    which may be closed meanwhile where there is another thread."""
     batch, groups = pack(works, model, backend)
-    hidden = model.language(batch, past_key_values=StepCache(groups), step=groups)[0]
     _, rows = last_rows(works)
-    last = hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)]
-    logits = model.logits(last)
-    if logits.device.type == "cuda":
-        torch.cuda.current_stream(logits.device).synchronize()  # or a frame would be called committed before it is
-    return Outcome(logits, last)
+
+    def run() -> Outcome:
+        hidden = model.language(batch, past_key_values=StepCache(groups), step=groups)[0]
+        last = hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)]
+        logits = model.logits(last)
+        if logits.device.type == "cuda":
+            torch.cuda.current_stream(logits.device).synchronize()  # or a frame would be called committed before it is
+        return Outcome(logits, last)
+
+    return run

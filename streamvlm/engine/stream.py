@@ -27,7 +27,7 @@ from streamvlm.engine.losses import gap_text, report_losses, skip
 from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.planning import Account
-from streamvlm.engine.questions import Perception, Question
+from streamvlm.engine.questions import EPSILON, Perception, Question
 from streamvlm.engine.reader import Reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
@@ -38,8 +38,6 @@ from streamvlm.settings import WatchConfig
 from streamvlm.types import Kind, Segment
 
 logger = logging.getLogger(__name__)
-
-EPSILON = 1e-6  # seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +100,10 @@ class StreamState:
         """Whether there is a past to be asked about before the first frame."""
         return self.memory is not None and not self.memory.empty
 
+    def reads(self, reader: Reader) -> bool:
+        """Whether a reader is still open."""
+        return reader in self.readers or reader in self.background
+
     def drop_cancelled(self) -> None:
         """End the answers that their callers no longer want."""
         for question in list(self.waiting):
@@ -116,14 +118,14 @@ class StreamState:
         """Free a reader's slots; `status` overrides the one it reached by itself."""
         assert self.window is not None
         (self.readers if reader in self.readers else self.background).remove(reader)
-        self.window.close_reader(reader.handle)
         if status is not None:
             reader.answer.finish(status)
         if reader.on_done is None:
             self.emit(AnswerDone(self.now, reader.answer))
             self.mind.answered(self, reader.answer)
         else:
-            reader.on_done(reader.answer)
+            reader.on_done(reader.answer, reader)
+        self.window.close_reader(reader.handle)  # last: what is concluded from it may be explained from its snapshot
 
     def finish(self, answer: Answer, status: Status, error: Exception | None = None) -> None:
         """End an answer that has no reader, or no longer."""

@@ -6,7 +6,7 @@ clock. What comes out is a prediction for hardware that is described by a few nu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -46,8 +46,7 @@ class Hardware:
         """What a step takes. The slots of one stream are read once for all its rows."""
         reading, computing = self.weights, 0.0
         for work in works:
-            assert work.stream.window is not None
-            slots = work.stream.window.cache.extent
+            slots = work.window.cache.extent
             reading += slots * self.per_slot
             computing += work.rows * (self.per_row + slots * self.per_pair)
             computing += 0.0 if work.perception is None else self.per_frame
@@ -148,9 +147,12 @@ class Simulation:
         self._model = model
         self._quiet = torch.zeros(len(model.tokenizer))
         self._quiet[model.tokenize("a")[0]] = 1.0
-        self.engine = Engine(model, schedule=schedule, clock=self.clock, run=self._charge)
+        self.engine = Engine(model, schedule=schedule, clock=self.clock, prepare=self._prepare)
 
-    def _charge(self, works: list[StreamWork], model: VisionLanguageModel, backend: Backend) -> Outcome:
+    def _prepare(self, works: list[StreamWork], model: VisionLanguageModel, backend: Backend) -> Callable[[], Outcome]:
+        return lambda: self._charge(works, model)
+
+    def _charge(self, works: list[StreamWork], model: VisionLanguageModel) -> Outcome:
         seconds = self._hardware.seconds(works)
         self.clock.now += seconds
         self.longest = max(self.longest, seconds)
