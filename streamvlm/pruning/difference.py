@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from streamvlm.pruning.steady import Steady, beyond_edge
+
 DETAIL = 16  # pixels on a side that one token is reduced to before it is compared
 
 
@@ -16,7 +18,7 @@ def reduced(frames: Tensor, grid: tuple[int, int], device: torch.device) -> Tens
     return pixels if pixels.shape[2:] == size else functional.interpolate(pixels, size, mode="area")
 
 
-def distance(frames: Tensor, reference: Tensor, *, slack: int, peak: int) -> Tensor:
+def distance(frames: Tensor, reference: Tensor, *, slack: int, peak: int, steady: Steady | None = None) -> Tensor:
     """float [rows * columns]: the worst part of each token in any of the frames.
 
     Args:
@@ -25,13 +27,25 @@ def distance(frames: Tensor, reference: Tensor, *, slack: int, peak: int) -> Ten
         slack: a pixel counts as unchanged where the reference has its value within so many reduced pixels, so that a
             swaying edge is no change. 0 compares pixel with pixel.
         peak: side of the parts in reduced pixels; the mean over a part is compared. DETAIL takes a token as one part.
+        steady: what is put down to the camera first; None: nothing.
     """
     side = 2 * slack + 1
-    high = functional.max_pool2d(reference[None], side, 1, slack)
-    low = -functional.max_pool2d(-reference[None], side, 1, slack)
-    beyond = (frames - high).clamp(min=0) + (low - frames).clamp(min=0)
-    parts = functional.avg_pool2d(beyond.mean(1, keepdim=True), peak)
-    return functional.max_pool2d(parts, DETAIL // peak).amax(0).flatten()
+    worst = []
+    if steady is not None and steady.reach:
+        frames, reference = blurred(frames), blurred(reference[None])[0]
+    for frame in frames:
+        seen, down, right = (reference, 0, 0) if steady is None else steady.match(reference, frame)
+        high = functional.max_pool2d(seen[None], side, 1, slack)[0]
+        low = -functional.max_pool2d(-seen[None], side, 1, slack)[0]
+        beyond = (frame - high).clamp(min=0) + (low - frame).clamp(min=0)
+        parts = functional.avg_pool2d(beyond_edge(beyond, down, right).mean(0)[None, None], peak)
+        worst.append(functional.max_pool2d(parts, DETAIL // peak).flatten())
+    return torch.stack(worst).amax(0)
+
+
+def blurred(frames: Tensor) -> Tensor:
+    """float [t, 3, h, w], each pixel the mean of 3 x 3: a line that moved by part of a pixel is as bright as it was."""
+    return functional.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
 
 
 def spread(chosen: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from streamvlm.pruning.difference import DETAIL, distance, reduced, spread
 from streamvlm.pruning.protocols import Patch, StreamFacts, TokenBlock, TokenPruner
+from streamvlm.pruning.steady import Steady
 
 By = Literal["pixels", "features"]
 Against = Literal["kept", "previous"]
@@ -37,6 +38,8 @@ class Dtd:
     refresh: float | None = None  # seconds after which a place is kept again; None: three quarters of the window
     slack: int = 1  # pixels of a token's 16 x 16 that an edge may sway unnoticed
     spread: int = 0  # places around a changed one that are kept with it, so that a thing is seen as of one moment
+    reach: int = 0  # of those 16 x 16, that the whole picture may be displaced by its camera
+    light: float = 1.0  # factor by which the whole picture may be brighter or darker
     peak: int = 2  # side of the parts of those 16 x 16 that are compared; 16: the whole token, as published
 
     def __post_init__(self) -> None:
@@ -50,6 +53,7 @@ class Dtd:
             raise ValueError(f"dtd: spread must be 0 or more, got {self.spread}")
         if not 0 <= self.slack < DETAIL or self.peak < 1 or DETAIL % self.peak:
             raise ValueError(f"dtd: slack must be 0 to 15 and peak divide 16, got {self.slack} and {self.peak}")
+        Steady(self.reach, self.light)
 
     def start(self, facts: StreamFacts) -> TokenPruner:
         """The pruner of one stream; by pixels against the last kept, a gate as well."""
@@ -141,17 +145,19 @@ class PixelDtd(_Ages):
     def _look(self, patch: Patch) -> Tensor:
         """float [full], once for a patch."""
         if self._looked is None or self._looked[0] is not patch:
-            pixels = reduced(patch.frames, patch.grid, self.facts.model.device)
-            old = self._reference
-            if old is not None and old.shape != pixels.shape[1:]:
+            pixels = reduced(patch.new, patch.grid, self.facts.model.device)
+            if self._reference is not None and self._reference.shape != pixels.shape[1:]:
                 self.reset()
-                old = None
-            slack, peak = self.settings.slack, self.settings.peak
-            difference = (
-                torch.full((patch.full,), 1.0) if old is None else distance(pixels, old, slack=slack, peak=peak)
-            )
-            self._looked = (patch, pixels, difference)
+            self._looked = (patch, pixels, self._difference(pixels))
         return self._looked[2]
+
+    def _difference(self, pixels: Tensor) -> Tensor:
+        if self._reference is None:
+            places = pixels.shape[2] // DETAIL * (pixels.shape[3] // DETAIL)
+            return torch.ones(places)
+        own = self.settings
+        steady = Steady(own.reach, own.light) if own.reach or own.light > 1 else None
+        return distance(pixels, self._reference, slack=own.slack, peak=own.peak, steady=steady)
 
 
 class PixelGateDtd(PixelDtd):

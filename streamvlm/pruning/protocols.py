@@ -37,6 +37,16 @@ class Patch:
     pts: float  # seconds, of its first frame
     duration: float  # seconds it covers
     cut: bool = False  # frames were lost before it, or its size is new: nothing before it can be compared
+    old: int = 0  # frames at its front that the patch before it has shown too
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.old < len(self.frames):
+            raise ValueError(f"old must be 0 to {len(self.frames) - 1}, got {self.old}: a patch shows something new")
+
+    @property
+    def new(self) -> Tensor:
+        """uint8 [n, 3, H, W], the frames that no patch has shown before."""
+        return self.frames[self.old :]
 
     @property
     def full(self) -> int:
