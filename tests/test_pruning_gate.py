@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_a_change_is_let_through_when_it_has_come_to_rest() -> None:
 def test_what_does_not_come_to_rest_is_let_through_after_a_while() -> None:
     pictures = [scene()] + [scene(thing=(2 * i, 30)) for i in range(20)]
     found = let_through(pictures, settle=1.5)
-    assert found[:2] == [0, 4] and all(b - a == 4 for a, b in zip(found, found[1:], strict=False))
+    assert found[:2] == [0, 4] and all(b - a == 4 for a, b in pairwise(found))
 
 
 def test_what_was_there_and_gone_is_nothing_new() -> None:
@@ -88,7 +89,7 @@ def test_slow_light_is_no_change_until_it_is_much_and_a_switch_is() -> None:
     assert len(plain) > 15 and fewer[0] == 0
     brightness = [0.97**i for i in fewer]
     assert len(fewer) == 1 + int(-39 * math.log(0.97) / math.log(1.5))  # the fade is never further away than that
-    assert all(a / b < 1.6 for a, b in zip(brightness, brightness[1:], strict=False))
+    assert all(a / b < 1.6 for a, b in pairwise(brightness))
     assert let_through([scene(), scene(light=0.5), scene(light=0.5)], light=1.5) == [0, 1]
     assert let_through([scene(), scene(light=0.8, thing=(20, 20))], light=1.5) == [0, 1]
 

@@ -162,7 +162,8 @@ class Perceiver:
             tokens = self._model.encode(pixels, [(first.pts, duration)])[0]
         else:
             cut = first.gap > 0 or bool(lost) or first.size != self._size
-            seen = self._economy.see(Patch(pixels, self._model.token_grid(*first.size), first.pts, duration, cut))
+            grid, old = self._model.token_grid(*first.size), self._model.pixels.overlap
+            seen = self._economy.see(Patch(pixels, grid, first.pts, duration, cut, old))
             tokens, saved = seen.tokens, seen.saved
         self._size = first.size
         if self._model.device.type == "cuda":
