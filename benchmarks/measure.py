@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamvlm import ModelConfig
+from streamvlm import Frame, ModelConfig
 from streamvlm.world.story import Story
 from streamvlm.world.video import frames
 
@@ -52,6 +52,12 @@ def draw_pictures(seed: int, count: int, fps: float) -> list[Tensor]:
     """The first `count` pictures of a story, uint8 [3, H, W]: drawn beforehand, so that drawing costs no step time."""
     drawn: Iterator[tuple[float, np.ndarray]] = frames(Story(seed), count / fps + 1, fps)
     return [torch.from_numpy(picture.copy()).permute(2, 0, 1).contiguous() for _, picture in islice(drawn, count)]
+
+
+def film(seed: int, seconds: float, fps: float) -> Iterator[Frame]:
+    """A world as frames."""
+    for i, picture in enumerate(draw_pictures(seed, int(seconds * fps), fps)):
+        yield Frame(picture, i / fps, 1 / fps)
 
 
 def quantiles(values: Sequence[float] | np.ndarray, digits: int = 3) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
-from streamvlm.benchmarks.thinking_tables import lag, watches
+from streamvlm.benchmarks.thinking_tables import lag, thoughts, watches
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
@@ -256,6 +256,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "recall": recall,
     "store": store,
     "tokens": tokens,
+    "thoughts": thoughts,
     "watches": watches,
     "streamworld": streamworld,
 }

@@ -15,6 +15,12 @@ SCHEDULES = {
     "two_threads": "two threads",
 }
 LAGS = ("median lag", "p99 lag", "longest lag", "median first token", "frames dropped")
+THOUGHTS = {
+    "direct": "none",
+    "after": "after the question, everything in view",
+    "notes": "notes while watching",
+    "tracked": "notes, and keeping track of the question",
+}
 TRIGGERS = {
     "probe": "yes or no, asked at every change",
     "commentary": "narration that names it",
@@ -80,6 +86,38 @@ def watches(report: dict[str, Any]) -> str:
     )
     head = ["trigger", "told in time", "false alarms a watch in 10 min", "median delay", "rows a minute"]
     return text + table(head, rows)
+
+
+def thoughts(report: dict[str, Any]) -> str:
+    """Tokens after the question, accuracy and what was spent before, by when the thinking was done."""
+    rows = [
+        [
+            THOUGHTS[key],
+            f"{_percent(one['accuracy'])} ({one['right']}/{one['asked']})",
+            f"{one['tokens_after']:.1f}",
+            f"{1e3 * one['seconds_after_p50']:.0f} ms",
+            f"{one['rows_before_per_min']:.0f}",
+        ]
+        for key, one in report["ways"].items()
+    ]
+    text = (
+        f"`{report['model']}`: {report['questions']} questions at the end of each of {report['worlds']} streams of "
+        f"{report['length']:g} s, about everything that happened, with a window of {report['window_seconds']:g} s. "
+        f"{_claimed(report['claim'])}\n\n"
+    )
+    head = ["thinking", "accuracy", "tokens after the question", "median time to the answer", "rows before, a minute"]
+    return text + table(head, rows)
+
+
+def _claimed(claim: dict[str, Any]) -> str:
+    """Whether it was worth it, way by way."""
+    found = [
+        f"{THOUGHTS[way]}: {100 * one['tokens_ratio']:.0f} % of the tokens of thinking after the question, "
+        f"{'at equal accuracy or better' if one['as_good'] else 'at lower accuracy'}"
+        for way in THOUGHTS
+        if (one := claim.get(way)) is not None
+    ]
+    return "; ".join(found)[:1].upper() + "; ".join(found)[1:] + "." if found else ""
 
 
 def _percent(share: float | None) -> str:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamvlm import Agent, Commentary, DropRatio, Frame, Narrated, Probe, Trigger, Watch, load_model
+from streamvlm import Agent, Commentary, DropRatio, Narrated, Probe, Trigger, Watch, load_model
 from streamvlm.benchmarks.harness import finish
-from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
+from streamvlm.benchmarks.measure import begin, film, log, make_parser, positive
 from streamvlm.world.scene import COLORS, SHAPES, Scene
 from streamvlm.world.standing import ended
 from streamvlm.world.story import Story
@@ -133,12 +133,6 @@ def conditions(story: Story, seconds: float) -> list[Condition]:
     absent += [f"the sign shows {number}" for number in range(100)]
     never = [Condition(text, ()) for text in absent if text not in spans]
     return [*rng.sample(coming, min(TRUE, len(coming))), *rng.sample(never, FALSE)]
-
-
-def film(seed: int, seconds: float, fps: float) -> Iterator[Frame]:
-    """A world as frames."""
-    for i, picture in enumerate(draw_pictures(seed, int(seconds * fps), fps)):
-        yield Frame(picture, i / fps, 1 / fps)
 
 
 def trigger(name: str, condition: str) -> Trigger:

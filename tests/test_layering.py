@@ -22,7 +22,13 @@ ALLOWED = {
     "streamvlm.memory": ("streamvlm.types", "streamvlm.errors", "streamvlm.memory"),
     "streamvlm.retrieval": ("streamvlm.types", "streamvlm.errors", "streamvlm.memory", "streamvlm.retrieval"),
     "streamvlm.demo": ("public", "streamvlm.demo", "streamvlm.world"),
-    "streamvlm.benchmarks": ("public", "streamvlm.benchmarks", "streamvlm.world", "streamvlm.config"),
+    "streamvlm.benchmarks": (
+        "public",
+        "streamvlm.benchmarks",
+        "streamvlm.world",
+        "streamvlm.config",
+        "streamvlm.prompts",
+    ),
     "streamvlm.cli": (
         "public",
         "streamvlm.cli",

@@ -183,6 +183,17 @@ def test_a_standing_question_builds_on_its_last_thought() -> None:
     assert jots(taker)[1].question == prompts.with_notes([(9.0, "one")], "how many balls came in?")
 
 
+def test_a_question_that_was_kept_track_of_is_shown_the_last_thought_of_it() -> None:
+    taker = NoteTaker(Notes(), standing=["how many balls came in?"])
+    for stop, line in ((5.0, "one"), (9.0, "two")):
+        segment(taker, stop - 4, stop)
+        list(taker.wrote(jots(taker)[1], line))
+    for window in [(0.0, 10.0)], [(9.5, 10.0)]:
+        shown = taker.for_question("how many balls came in?", 10.0, window)
+        assert [n.text for n in shown] == ["how many balls came in? two"]
+    assert taker.for_question("how many cats came in?", 10.0, [(0.0, 10.0)]) == []
+
+
 def test_a_question_is_shown_what_it_does_not_see_anyway() -> None:
     taker = NoteTaker(some())
     found = taker.for_question("what number was on the sign?", 60.0, [(44.0, 60.0)])

@@ -4,9 +4,10 @@ them: chapters, standing thoughts, and what a question is shown of them.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamvlm import prompts
 from streamvlm.engine.segments import Boundaries
@@ -35,6 +36,14 @@ class Jot:
     about: str = ""  # the standing question a thought belongs to
 
 
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """The newest about a standing question."""
+
+    line: str
+    note: Note
+
+
 @dataclass(slots=True, eq=False)
 class NoteTaker:
     """What one stream notes."""
@@ -46,7 +55,7 @@ class NoteTaker:
     asking: bool = False
     lost: int = 0  # thoughts that gave way
     _jots: deque[Jot] = field(default_factory=deque)
-    _thoughts: dict[str, str] = field(default_factory=dict)  # the newest of each
+    _thoughts: dict[str, Thought] = field(default_factory=dict)  # by question
     _loose: list[Note] = field(default_factory=list)  # observations in no chapter yet
 
     @property
@@ -74,7 +83,7 @@ class NoteTaker:
         self._jots.appendleft(Jot(prompts.note_request(start), "observation", start, stop))
         for question in self.standing:
             before = self._thoughts.get(question)
-            thought = prompts.with_notes([(stop, before)] if before else [], question)
+            thought = prompts.with_notes([(stop, before.line)] if before else [], question)
             self._jots.append(Jot(thought, "hypothesis", start, stop, question))
         while len(self._jots) > WAITING:
             self._jots.pop()
@@ -94,11 +103,13 @@ class NoteTaker:
         if line.lower().rstrip(".") in ("", prompts.NOTHING):
             return
         if jot.kind == "hypothesis":
-            if self._thoughts.get(jot.about) == line:
+            before = self._thoughts.get(jot.about)
+            if before is not None and before.line == line:
                 return
-            self._thoughts[jot.about] = line
-            line = f"{jot.about} {line}"
-        note = self.notes.add(jot.start, jot.stop, jot.kind, line)
+            note = self.notes.add(jot.start, jot.stop, jot.kind, f"{jot.about} {line}")
+            self._thoughts[jot.about] = Thought(line, note)
+        else:
+            note = self.notes.add(jot.start, jot.stop, jot.kind, line)
         yield note
         if jot.kind == "observation":
             self._loose.append(note)
@@ -113,7 +124,8 @@ class NoteTaker:
         return self.notes.add(parts[0].start, parts[-1].stop, "chapter", short, [note.id for note in parts])
 
     def for_question(self, question: str, now: float, window: Iterable[Span]) -> list[Note]:
-        """The notes that matter to a question asked at `now` and that are not about what it sees anyway."""
+        """The notes that matter to a question asked at `now` and that are not about what it sees anyway; of a question
+        that was kept track of, what was last thought of it, whatever it sees."""
         named, seen = [t.span for t in time_spans(question, now)], list(window)
         spans: list[Span | None] = [*named] or [None]
         found = {n.id: n for span in spans for n in self.notes.find(question, between=span, limit=SHOWN)}
@@ -121,4 +133,8 @@ class NoteTaker:
             found |= {n.id: n for n in self.notes.find(between=span, limit=SHOWN)}
         inside = [n for n in found.values() if not any(a <= n.start and n.stop <= b for a, b in seen)]
         best = sorted(inside, key=lambda note: -note.score)[:SHOWN]
+        thought = self._thoughts.get(question)
+        if thought is not None:  # what was thought of it before that is out of date
+            others = [n for n in best if n.kind != "hypothesis" or not n.text.startswith(question)]
+            best = [*others[: SHOWN - 1], replace(thought.note, score=math.inf)]
         return sorted(best, key=lambda note: (note.start, note.id))
