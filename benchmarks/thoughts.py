@@ -73,6 +73,8 @@ def _how_many(events: list[Event], rng: random.Random) -> Asked | None:
 
 def _did(events: list[Event], rng: random.Random) -> Asked | None:
     done = {deed(e) for e in events}
+    if not done:
+        return None
     who, verb = rng.choice(sorted(done))
     if rng.random() < 0.5:
         return Asked(f"did {who} {verb}?", "yes")
