@@ -19,6 +19,7 @@ from streamvlm.benchmarks.harness import HERE, finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld
 from streamvlm.config import Config, SamplingConfig, WatchConfig
+from streamvlm.world.exam import ASKED
 
 PICTURE = HERE.parent / "docs" / "streamworld.svg"
 CAPACITY = 65536  # tokens of full attention: about 20 minutes of `tiny` at two frames a second
@@ -27,6 +28,7 @@ LONGEST = 24  # tokens of an answer
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "sink_window": ("stream", {}),
     "memory": ("memory", {}),
+    "notes_alone": ("notes_alone", {}),
     "notes": ("notes", {}),
     "full": ("stream", {"policy": "full"}),
     "sliding": ("stream", {"policy": "sliding"}),
@@ -52,7 +54,8 @@ def one_way(benchmark: StreamWorld, way: str, out: Path, config: Config) -> dict
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Every way that was asked for."""
     model = begin(arguments)
-    exams = Exams(**{f.name: getattr(arguments, f.name) for f in fields(Exams)})
+    made = {f.name: getattr(arguments, f.name) for f in fields(Exams)}
+    exams = Exams(**made | {"kinds": tuple(arguments.kinds)})
     watch = WatchConfig(full_capacity_tokens=CAPACITY)
     config = Config(model, watch, SamplingConfig(max_new_tokens=LONGEST))
     benchmark = StreamWorld(exams)
@@ -88,6 +91,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--watches", type=int, default=usual.watches, help="conditions to be told of, per seed")
     parser.add_argument("--narrated", action=argparse.BooleanOptionalAction, default=usual.narrated, help="narrate too")
     parser.add_argument("--tail", type=float, default=usual.tail, help="seconds after the longest distance")
+    parser.add_argument("--kinds", nargs="+", choices=ASKED, default=list(ASKED), help="of question")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which to run")
     parser.add_argument("--out", type=Path, default=Path("runs/streamworld"), help="folder of the runs")
     parser.add_argument("--picture", type=Path, help=f"SVG of the accuracies; docs/{PICTURE.name} for the README")

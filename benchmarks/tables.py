@@ -16,7 +16,7 @@ from typing import Any
 
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
-from streamvlm.benchmarks.thinking_tables import lag, thoughts, watches
+from streamvlm.benchmarks.thinking_tables import ablation, lag, thoughts, watches
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
@@ -50,6 +50,7 @@ ANSWERERS = {
 WATCHERS = {
     "sink_window": "StreamVLM (sink + window)",
     "memory": "the same, with memory on disk",
+    "notes_alone": "with notes",
     "notes": "with memory and notes",
     "full": "full attention",
     "sliding": "plain sliding window",
@@ -256,6 +257,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "recall": recall,
     "store": store,
     "tokens": tokens,
+    "ablation": ablation,
     "thoughts": thoughts,
     "watches": watches,
     "streamworld": streamworld,

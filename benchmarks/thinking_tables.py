@@ -15,6 +15,16 @@ SCHEDULES = {
     "two_threads": "two threads",
 }
 LAGS = ("median lag", "p99 lag", "longest lag", "median first token", "frames dropped")
+GIVEN = {
+    "sink_window": "the window",
+    "notes_alone": "and notes",
+    "memory": "and blocks from disk",
+    "notes": "and both",
+    "last_frames": "the last 4 frames",
+    "constant": "nothing (most frequent answer)",
+}
+# Of a minute of stream, but for the last.
+PRICES = ("rows of stream a minute", "rows of thought a minute", "time a minute", "median first token")
 THOUGHTS = {
     "direct": "none",
     "after": "after the question, everything in view",
@@ -86,6 +96,38 @@ def watches(report: dict[str, Any]) -> str:
     )
     head = ["trigger", "told in time", "false alarms a watch in 10 min", "median delay", "rows a minute"]
     return text + table(head, rows)
+
+
+def ablation(report: dict[str, Any]) -> str:
+    """Accuracy by distance and what it costs, by what an answer is given."""
+    ways = {key: report["ways"][key] for key in GIVEN if key in report["ways"]}
+    cells = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
+    heads = [cell.partition(", ")[2] or "in the window" for cell in cells]
+    minutes = report["seeds"] * report["seconds"] / 60
+    rows = [[GIVEN[key], *(_cell(way, cell) for cell in cells), *_price(way, minutes)] for key, way in ways.items()]
+    text = (
+        f"`{report['model']}` on {report['seeds']} streams of {report['seconds'] / 60:.0f} minutes, 2 frames/s: "
+        "questions about an earlier moment that is named by its time, by how far back it lies.\n\n"
+    )
+    return text + table(["given", *heads, *PRICES], rows)
+
+
+def _cell(way: dict[str, Any], cell: str) -> str:
+    share = way["cells"]["official"].get(cell)
+    return "" if share is None else f"{share['accuracy']:.1f} % ({share['asked']})"
+
+
+def _price(way: dict[str, Any], minutes: float) -> list[str]:
+    used = way["usage"]
+    if not used:
+        return [""] * len(PRICES)
+    first = used.get("ttft_s", {}).get("p50")
+    return [
+        f"{used['tokens_in'] / minutes:.0f}",
+        f"{used['rows_thought'] / minutes:.0f}",
+        f"{used['seconds'] / minutes:.1f} s",
+        "" if first is None else f"{1e3 * first:.0f} ms",
+    ]
 
 
 def thoughts(report: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_bench_run import run_cli
 
-from streamvlm.benchmarks import harness, streamworld, tables
+from streamvlm.benchmarks import ablation, harness, streamworld, tables
 from streamvlm.benchmarks.core.records import Result, Sample, Turn
 from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld, matched
@@ -143,6 +143,28 @@ def test_the_readme_has_a_row_for_every_cell_and_a_column_for_every_way(measured
     assert "F1" in text and "streamvlm.benchmarks.streamworld" in text
     drawn = (measured / "streamworld.svg").read_text()
     assert drawn.startswith("<svg") and "episode" in drawn
+
+
+def test_the_ablation_asks_of_the_past_only_and_shows_what_notes_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    threads = torch.get_num_threads()
+    ablation.main(["--seeds", "1", "--per-cell", "2", "--longest", "60", "--tail", "4", "--threads", "1", "--save",
+                   "--ways", "sink_window", "notes_alone", "constant", "--out", str(tmp_path / "runs")])  # fmt: skip
+    torch.set_num_threads(threads)
+    ways = harness.load(tmp_path / "ablation.json")["ways"]
+    assert set(ways["notes_alone"]["cells"]["official"]) == {"episode", "episode, 1 min"}
+    assert all(way["counts"]["samples"] == 4 for way in ways.values())
+    assert ways["notes_alone"]["usage"]["rows_thought"] > ways["sink_window"]["usage"]["rows_thought"] == 0
+    text = tables.section("ablation", tmp_path)
+    assert "| given | in the window | 1 min |" in text and "| and notes |" in text
+
+
+def test_kinds_can_be_chosen_and_are_part_of_what_a_run_was_made_with() -> None:
+    every, some = StreamWorld(SMALL), StreamWorld(SMALL).adjusted(kinds=["color", "sign"])
+    assert {s.task for s in some.load(Path()) if s.alert is None} == {"color", "sign"}
+    assert "kinds" not in every.settings() and StreamWorld().adjusted(**some.settings()).exams == some.exams
 
 
 def test_wrong_sizes_are_refused() -> None:

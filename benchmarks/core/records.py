@@ -114,6 +114,7 @@ class Cost:
     tokens_in: int = 0  # rows of vision and text prefilled for it
     tokens_out: int = 0
     ttft_s: float | None = None  # from its question to its first token
+    rows_thought: int = 0  # computed meanwhile for watches, narration and notes
 
     def line(self) -> str:
         """One line of JSON."""

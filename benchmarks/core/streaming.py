@@ -81,6 +81,7 @@ class _Step:
             seconds=round(cost.seconds + time.monotonic() - begun, 6),
             frames=cost.frames + after.frames - before.frames,
             tokens_in=cost.tokens_in + after.tokens_seen - before.tokens_seen,
+            rows_thought=cost.rows_thought + after.rows_thought - before.rows_thought,
         )
         return None if result is None else (result, self.live.cost)
 

@@ -22,5 +22,6 @@ def usage(run: Run) -> dict[str, Any]:
         "frames": sum(c.frames for c in costs),
         "tokens_in": sum(c.tokens_in for c in costs),
         "tokens_out": sum(c.tokens_out for c in costs),
+        "rows_thought": sum(c.rows_thought for c in costs),
         **({"ttft_s": quantiles(waits, 4)} if waits else {}),
     }

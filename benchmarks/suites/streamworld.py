@@ -46,6 +46,7 @@ class Exams:
     watches: int = 12  # conditions per seed
     narrated: bool = True  # whether it is to tell what happens
     tail: float = 600.0  # seconds of stream after the first moment at which the longest distance can be asked about
+    kinds: tuple[str, ...] = ASKED  # of question
 
     def __post_init__(self) -> None:
         if min(self.seed_base, self.watches) < 0 or min(self.seeds, self.per_cell) < 1:
@@ -68,7 +69,7 @@ class Exams:
     @property
     def cells(self) -> int:
         """Kinds at distances."""
-        return len(ASKED) + len(self.distances) - 1
+        return len(self.kinds) + (len(self.distances) - 1) * ("episode" in self.kinds)
 
 
 class StreamWorld(Benchmark):
@@ -85,17 +86,21 @@ class StreamWorld(Benchmark):
 
     def adjusted(self, **options: Any) -> Self:  # noqa: ANN401
         """With other seeds, sizes or distances."""
+        options |= {"kinds": tuple(options["kinds"])} if "kinds" in options else {}
         return type(self)(replace(self.exams, **options))
 
     def settings(self) -> dict[str, Any]:
         """What it was made with."""
-        return asdict(self.exams)
+        made = asdict(self.exams) | {"kinds": list(self.exams.kinds)}
+        return {k: v for k, v in made.items() if k != "kinds" or self.exams.kinds != ASKED}
 
     def protocols(self) -> dict[str, Protocol]:
-        """Streamed once; `memory` keeps on disk what leaves the window, `notes` writes down what happens as well."""
+        """Streamed once; `memory` keeps on disk what leaves the window, `notes` writes down what happens as well,
+        `notes_alone` only that."""
         memory = replace(STREAM, name="memory", memory=True)
         notes = replace(memory, name="notes", notes=True)
-        return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, *BASELINES)}
+        alone = replace(STREAM, name="notes_alone", notes=True)
+        return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, alone, *BASELINES)}
 
     def load(self, annotations: Path) -> list[Sample]:
         """All seeds, in order; of a seed, its questions in order of time and then its watches."""
@@ -112,7 +117,8 @@ class StreamWorld(Benchmark):
 
     def _questions(self, seed: int) -> Iterator[Sample]:
         made = self.exams
-        asked = exam(Story(seed), made.seconds, made.per_cell * made.cells, distances=made.distances)
+        count, distances = made.per_cell * made.cells, made.distances
+        asked = exam(Story(seed), made.seconds, count, kinds=made.kinds, distances=distances)
         for number, one in enumerate(asked):
             yield _question(one, f"{seed}/{number}", str(seed))
 
