@@ -186,6 +186,13 @@ class Catalogue:
         values: list[object] = [stop, reach, start, start]
         return self._entries(where, values if stream is None else [*values, stream])
 
+    def near(self, time: float) -> Entry | None:
+        """The newest frames that began by `time`, else the first ones after it."""
+        values = (int(Kind.VISION), time)
+        found = self._entries("kind = ? AND start <= ? ORDER BY start DESC LIMIT 1", values)
+        found = found or self._entries("kind = ? AND start > ? ORDER BY start LIMIT 1", values)
+        return found[0] if found else None
+
     def after(self, block_id: int, limit: int = _CHUNK) -> list[Entry]:
         """The next blocks with an id above `block_id`, in order."""
         return self._entries("id > ? ORDER BY id LIMIT ?", (block_id, limit))

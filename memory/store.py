@@ -214,6 +214,11 @@ class BlockStore:
         """The JPEG stored beside a block, read alone; empty if there is none. Raises as `get` does."""
         return self._reader.picture(entry)
 
+    def picture_at(self, time: float) -> tuple[float, bytes] | None:
+        """(seconds, JPEG) of the newest frames that began by `time`, else of the first. Raises as `get` does."""
+        entry = self.catalogue.near(time)
+        return None if entry is None else (entry.start, self.picture(entry))
+
     def encoded(self, entry: Entry) -> Encoded:
         """One block as it was written. Raises as `get` does."""
         return self._reader.encoded(entry)

@@ -96,6 +96,11 @@ class Stream(Thinking):
         return self._state.now if math.isfinite(self._state.now) else None
 
     @property
+    def began(self) -> float:
+        """Seconds of stream time at which the source's own second 0 lies: more than 0 where a store goes on."""
+        return 0.0 if self._state.memory is None else self._state.memory.began
+
+    @property
     def ended(self) -> bool:
         """Whether the source is exhausted. What was seen can still be asked about until the stream is closed."""
         return self._state.ended
@@ -193,6 +198,18 @@ class Stream(Thinking):
             if len(self._open) >= self.config.max_questions:
                 raise BusyError(f"{len(self._open)} questions are open; max_questions allows no more")
             self._open.append(answer)
+
+    def picture(self, at: float) -> tuple[float, bytes] | None:
+        """(seconds, JPEG) of what was to be seen at `at` seconds, as far as it is kept: the newest picture that is not
+        later, else the first one; None where none is kept (`store` keeps them, `store_pictures` wide).
+
+        Raises:
+            StoreError: the disk does not give it back.
+            StreamClosed: the stream is closed.
+        """
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        return None if self._state.memory is None else self._state.memory.picture(at)
 
     def play(self, until: float = math.inf) -> None:
         """Let an unpaced file run on to `until` seconds, by default to its end; returns at once."""

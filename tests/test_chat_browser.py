@@ -6,24 +6,32 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from streamvlm import Agent, WatchConfig
 from streamvlm.demo.chat.access import Access
 from streamvlm.demo.chat.app import Chat, ChatOptions
 from streamvlm.demo.chat.limits import Limits
+from streamvlm.world.story import Story
+from streamvlm.world.video import frames
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
 MOMENT, QUESTION, TRUTH = 5.5, "which color is the cross?", "red"  # of the sample
 RATE = 10  # pictures a second of the camera
+STORY, CONDITION = 68, "there is a red circle"  # a world in which this comes true, by a cut, and stays
+LENGTH, ONSET = 14.0, 5.9  # seconds of it, and when it comes true
+LATE = 2.0  # seconds after the last picture in which it did not hold
+ROUNDS = 4  # of the clip, for a machine that is busy elsewhere may look more rarely for a while
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -50,16 +58,26 @@ def playwright_or_skip() -> Any:
     return sync_playwright
 
 
+def uncompressed(pictures: Iterable[av.VideoFrame], to: Path) -> Path:
+    """A clip that Chromium plays over and over as its camera."""
+    shown = [picture.reformat(format="yuv420p") for picture in pictures]
+    head = f"YUV4MPEG2 W{shown[0].width} H{shown[0].height} F{RATE}:1 Ip A1:1 C420mpeg2\n"
+    to.write_bytes(head.encode() + b"".join(b"FRAME\n" + picture.to_ndarray().tobytes() for picture in shown))
+    return to
+
+
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One moment of the sample as an uncompressed clip, which Chromium plays over and over as its camera."""
-    path = tmp_path_factory.mktemp("camera") / "camera.y4m"
+    """One moment of the sample."""
     with av.open(str(SAMPLE)) as sample:
         picture = next(f for f in sample.decode(video=0) if f.time is not None and f.time >= MOMENT)
-    planes = picture.reformat(format="yuv420p").to_ndarray().tobytes()
-    head = f"YUV4MPEG2 W{picture.width} H{picture.height} F{RATE}:1 Ip A1:1 C420mpeg2\n"
-    path.write_bytes(head.encode() + (b"FRAME\n" + planes) * 2 * RATE)
-    return path
+    return uncompressed([picture] * 2 * RATE, tmp_path_factory.mktemp("camera") / "camera.y4m")
+
+
+def told(seconds: float) -> Iterator[Any]:
+    """The story."""
+    for _, picture in frames(Story(STORY), seconds, RATE):
+        yield av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +104,22 @@ def served(agent: Agent, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def chromium(camera: Path) -> Iterator[Any]:
+def playwright() -> Iterator[Any]:
     with playwright_or_skip()() as playwright:
-        flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
+        yield playwright
+
+
+def with_camera(playwright: Any, clip: Path) -> Any:
+    """A browser whose camera shows that clip."""
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={clip}"]
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Any, camera: Path) -> Iterator[Any]:
+    browser = with_camera(playwright, camera)
+    yield browser
+    browser.close()
 
 
 def opened(context: Any, url: str) -> Any:
@@ -215,3 +243,41 @@ def test_a_file_is_watched_as_far_as_it_is_played(chromium: Any, agent: Agent, t
         page.wait_for_function("streamvlm.stage.state.now >= 11.5")
         assert done(page, ask(page, "read the sign.")).rstrip(".") == "80"
         assert page.evaluate("streamvlm.stage.state.now") <= 12.0  # it is paused there
+
+
+def small(picture: Any) -> Any:
+    return np.array(picture.convert("RGB").resize((16, 16)), dtype=float)
+
+
+def holds(page: Any, story: list[Any], at: float) -> bool:
+    """Whether the picture kept of that moment shows what there is after the cut."""
+    kept = page.request.get(page.url + f"chat/picture/1/{at:.2f}")
+    assert kept.ok
+    seen = small(Image.open(BytesIO(kept.body())))
+    before, after = story[int((ONSET - 0.5) * RATE)], story[int((ONSET + 0.5) * RATE)]
+    return bool(np.abs(seen - after).mean() < np.abs(seen - before).mean())
+
+
+def test_what_is_waited_for_is_called_out_when_it_comes_true(playwright: Any, agent: Agent, tmp_path: Path) -> None:
+    story = [small(picture.to_image()) for picture in told(ONSET + 1.0)]
+    browser = with_camera(playwright, uncompressed(told(LENGTH), tmp_path / "story.y4m"))
+    with served(agent, tmp_path / "sessions") as url:
+        page = opened(browser.new_context(permissions=["camera"]), url)
+        page.get_by_role("button", name="My camera").click()
+        page.fill("#condition textarea, #condition input", f"tell me when {CONDITION}")
+        page.click("#watch-add")
+        page.wait_for_selector(f"#watches li >> text={CONDITION}")
+        delays: list[float] = []
+        while len(delays) < ROUNDS and not any(delay <= LATE for delay in delays):
+            moment = page.locator(".entry.fired .moment").nth(len(delays))
+            moment.wait_for()
+            fired = float(moment.get_attribute("data-at"))
+            assert holds(page, story, fired)  # never before it is true
+            onset = next(at for at in np.arange(fired, 0.0, -0.5) if not holds(page, story, at))
+            delays.append(fired - onset)
+        assert min(delays) <= LATE, delays
+        key_frame = page.locator("#watches .firings .moment img").first
+        assert key_frame.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.locator("#watches .firings .moment").first.click()
+        page.wait_for_selector('#stage[data-showing="past"]')
+    browser.close()

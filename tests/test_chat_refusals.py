@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from chatting import session_in
+from servers import send_file, web_server
 
-from streamvlm import Agent, WatchConfig
+from streamvlm import Agent, SourceError, WatchConfig
+from streamvlm.demo.chat import sources
 from streamvlm.demo.chat.commands import carry_out
+from streamvlm.demo.chat.feeds import NetworkFeed
 from streamvlm.demo.chat.limits import Limits
 from streamvlm.demo.chat.pictures import decoded, jpeg
 from streamvlm.demo.chat.refusals import Refused
-from streamvlm.demo.chat.sources import ADDRESS, UPLOAD, WORLD, Sources
+from streamvlm.demo.chat.sources import ADDRESS, UPLOAD, WORLD, Choice, Sources
 from streamvlm.demo.chat.uploads import inspect, receive
 
 SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
@@ -89,6 +93,39 @@ def test_an_address_of_this_machine_is_refused_where_addresses_are_allowed(
     session = session_in(tmp_path / "s", agent, sources=Sources(allow_urls=True))
     with pytest.raises(Refused, match="not allowed"):
         carry_out(session, {"op": "start", "name": ADDRESS, "address": url})
+
+
+def test_a_server_cannot_send_us_to_this_machine() -> None:
+    secret, asked = SAMPLE.read_bytes(), []
+
+    def trap(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        if request.path == "/moved":
+            request.send_response(302)
+            request.send_header("Location", f"{inside}/secret")
+            request.end_headers()
+        elif request.path == "/list.m3u8":
+            lines = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{inside}/secret\n#EXT-X-ENDLIST\n"
+            send_file(request, lines.encode())
+        else:
+            send_file(request, secret)
+
+    with web_server(trap) as inside, web_server(trap) as outside:
+        for path in ("/moved", "/list.m3u8"):
+            with pytest.raises(SourceError):
+                NetworkFeed(ADDRESS, outside + path, 2.0, follow=False)
+            assert "/secret" not in asked and asked.pop() == path
+        NetworkFeed(ADDRESS, f"{outside}/secret", 2.0, follow=False).close()  # what is meant is still watched
+        NetworkFeed("Yard", f"{outside}/moved", 2.0).close()  # the operator's own cameras may move
+
+
+def test_an_address_a_visitor_typed_is_not_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, bool]] = []
+    monkeypatch.setattr(sources, "NetworkFeed", lambda _, url, fps, follow=True: opened.append((url, follow)))
+    some = Sources({"Yard": "http://10.0.0.9/yard"}, allow_urls=True, resolver=lambda host, port: ["10.0.0.7"])
+    some.open(Choice(ADDRESS, address="http://camera.lan/live"), 2.0, Limits())
+    some.open(Choice("Yard"), 2.0, Limits())
+    assert opened == [("http://10.0.0.7/live", False), ("http://10.0.0.9/yard", True)]
 
 
 def test_a_camera_that_does_not_answer_is_told_without_its_address(agent: Agent, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamvlm.cli.app import app
-from streamvlm.cli.shading import shaded
+from streamvlm.demo.shading import shaded
 
 runner = CliRunner()
 

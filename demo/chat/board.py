@@ -48,6 +48,11 @@ class Board:
         with self._lock:
             return [one.row() for one in self._standing]
 
+    def conditions(self) -> list[tuple[int, bool]]:
+        """The number of each, and whether it is paused."""
+        with self._lock:
+            return [(one.number, one.paused) for one in self._standing]
+
     def add(self, condition: str) -> None:
         """Wait for one thing more.
 

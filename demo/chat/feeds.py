@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from streamvlm import Frame, open_source
+from streamvlm import Frame, SourceOptions, open_source
 from streamvlm.demo.chat.pictures import decoded
 from streamvlm.demo.chat.refusals import Refused
 from streamvlm.world.story import Story
@@ -155,11 +155,11 @@ class FileFeed(Feed):
 
 
 class NetworkFeed(Feed):
-    """A camera or a broadcast on the network."""
+    """A camera or a broadcast on the network; `follow`: also to where its server sends us over HTTP."""
 
-    def __init__(self, name: str, url: str, fps: float) -> None:
+    def __init__(self, name: str, url: str, fps: float, *, follow: bool = True) -> None:
         super().__init__(name)
-        self._source = open_source(url, fps=fps, realtime=True)
+        self._source = open_source(url, fps=fps, realtime=True, options=SourceOptions(follow=follow))
         self.duration = self._source.duration
 
     def _next(self) -> Frame | None:

@@ -20,7 +20,6 @@ class Limits:
     upload_seconds: float = 4 * 3600.0  # length of an uploaded video
     pixels: int = 3840 * 2160  # of one picture, uploaded or from a camera
     frame_kb: float = 1024.0  # KiB, one picture of a camera
-    pictures_mb: float = 256.0  # MiB of small pictures kept for looking back, per session
     store_mb: int = 2048  # MiB of keys and values kept per watched stream; the oldest go first
     idle_minutes: float = 20.0  # without a page open, after which a session is put away
     retention_days: float = 7.0  # after which a session that was not used is deleted with all it holds
@@ -40,8 +39,3 @@ class Limits:
     def frame_bytes(self) -> int:
         """The largest picture of a camera, coded."""
         return int(self.frame_kb * 1024)
-
-    @property
-    def pictures_bytes(self) -> int:
-        """What a session may keep for looking back."""
-        return int(self.pictures_mb * MEBIBYTE)

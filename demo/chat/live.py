@@ -3,7 +3,7 @@
 up    binary: 8 bytes float64, seconds since 1970 by the server's clock when the picture was taken, then a JPEG
       text:   {"op": …}, a command
 down  text:   {"entries": [{"id", "html"}], "state": {…}, "samples": [{…}]} and whatever else is named below
-      binary: 8 bytes float64, presentation time, then a JPEG of what the model was shown last
+      binary: 8 bytes float64, presentation time, 2 bytes each uint16: tokens kept of it and tokens it has, then a JPEG
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from streamvlm.demo.chat.feeds import CameraFeed
 from streamvlm.demo.chat.guard import VISITOR
 from streamvlm.demo.chat.refusals import Full, Refused
 from streamvlm.demo.chat.render import Renderer
+from streamvlm.demo.chat.run import Run, View
 from streamvlm.demo.chat.session import Session
 from streamvlm.demo.chat.sessions import Sessions
 
 TICK = 0.1  # seconds between two looks at what changed
 STAMP = struct.Struct("<d")
+SEEN = struct.Struct("<dHH")
 OLDEST = 10.0  # seconds; a picture that claims to be older is taken for new
 FULL, DELETED = 4503, 4410  # close codes
 
@@ -69,10 +71,10 @@ class Page:
         self._version = 0  # of the transcript, as this page has it
         self._state: dict[str, Any] = {}
         self._watches: list[dict[str, Any]] | None = None
-        self._run = 0  # whose samples it has
+        self._run: Run | None = None  # whose samples it has
         self._sampled = 0
         self._wants_view = False
-        self._viewed = -1.0
+        self._viewed: View | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def receive(self) -> None:
@@ -164,19 +166,19 @@ class Page:
         run = self._session.run
         if run is None:
             return []
-        if run.number != self._run:
-            self._run, self._sampled = run.number, 0
+        if run is not self._run:
+            self._run, self._sampled = run, 0
         run.sample()
         newest = run.instruments.made
         fresh, self._sampled = newest - self._sampled, newest
         return run.instruments.rows(fresh) if fresh else []
 
     async def _send_view(self) -> None:
-        run = self._session.run
-        if run is None or not (self._wants_view or run.choice.kind == "server"):
-            return
-        run.view_wanted = time.monotonic() + 1.0
-        view = run.view
-        if view is not None and view[0] != self._viewed:
-            self._viewed = view[0]
-            await self._socket.send_bytes(STAMP.pack(view[0]) + view[1])
+        run, view = self._session.run, None
+        if run is not None and self._wants_view:
+            run.view_wanted, view = time.monotonic() + 1.0, run.view
+        elif run is not None and run.choice.kind == "server":
+            run.preview_wanted, view = time.monotonic() + 1.0, run.preview
+        if view is not None and view is not self._viewed:
+            self._viewed = view
+            await self._socket.send_bytes(SEEN.pack(view.pts, view.kept, view.tokens) + view.picture)

@@ -26,6 +26,7 @@ from streamvlm.demo.chat.uploads import check_size, inspect, receive
 ASSETS = Path(__file__).parent / "assets"
 SLOW_LOGIN = 1.0  # seconds a wrong password costs
 FORM_BYTES = 4096  # of a login
+NEAR = 2.0  # seconds
 CACHED = {"Cache-Control": "private, max-age=86400"}
 
 
@@ -84,7 +85,10 @@ class Routes:
         if session is None or not math.isfinite(at):
             return _nothing()
         found = await run_in_threadpool(session.picture, run, at)
-        return _nothing() if found is None else Response(found[1], media_type="image/jpeg", headers=CACHED)
+        if found is None:
+            return _nothing()
+        lasting = abs(found[0] - at) < NEAR  # else a better one may be on its way to the disk
+        return Response(found[1], media_type="image/jpeg", headers=CACHED if lasting else {})
 
     async def transcript(self, request: Request) -> Response:
         """What was said, as a file."""

@@ -22,6 +22,7 @@ class Saved:
     entries: list[dict[str, Any]] = field(default_factory=list)  # rows of the transcript
     runs: int = 0  # sources watched so far
     watches: list[dict[str, Any]] = field(default_factory=list)  # rows of the board
+    source: str = ""  # key of what was watched last
 
 
 def save(folder: Path, saved: Saved) -> None:
@@ -39,7 +40,7 @@ def load(folder: Path) -> Saved | None:
         data = json.loads((folder / FILE).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']} is not {FORMAT}")
-        return Saved(list(data["entries"]), int(data["runs"]), list(data["watches"]))
+        return Saved(list(data["entries"]), int(data["runs"]), list(data["watches"]), str(data.get("source", "")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streamvlm import Agent, Stream, StreamEvent, StreamVLMError
+from streamvlm import Agent, BlockStore, FingerprintError, Stream, StreamEvent, StreamVLMError
 from streamvlm.demo.chat.addresses import without_credentials
 from streamvlm.demo.chat.board import Board
-from streamvlm.demo.chat.filmstrip import Filmstrip
 from streamvlm.demo.chat.hearing import hear
 from streamvlm.demo.chat.limits import Limits
 from streamvlm.demo.chat.refusals import Refused
@@ -50,9 +49,9 @@ class Session:
         self._sources = sources
         self._limits = limits
         self._remembered: Stream | None = None  # the newest run's memory, while nothing is watched
-        self._strips: dict[int, Filmstrip] = {}  # of earlier runs
+        self._watched = saved.source  # key of what is watched, or was last
         self._changing = threading.RLock()
-        self._saved_version = (self.transcript.version, len(saved.watches))
+        self._saved = self._marks()
 
     # What is watched
 
@@ -62,7 +61,7 @@ class Session:
         return self.run is not None
 
     def start(self, choice: Choice) -> Run:
-        """Watch something else.
+        """Watch something else, or go on with the live source that was watched last, in the memory it left.
 
         Raises:
             Refused: it cannot be opened.
@@ -71,16 +70,23 @@ class Session:
         with self._changing:
             self._end_run()
             self._forget_past()
-            self.runs += 1
-            folder = self._run_folder(self.runs)
+            again = self.runs > 0 and choice.key == self._watched != "" and self._memory(self.runs).is_dir()
+            self.runs += 0 if again else 1
             try:
-                self.run = Run(self.runs, choice, feed, self._agent, folder, self._limits, self._heard)
+                self.run = Run(self.runs, choice, feed, self._agent, self._memory(self.runs), self._limits, self._heard)
+            except FingerprintError:
+                if not again:
+                    raise
+                self._watched = ""  # another model watches now, so that memory cannot go on
+                return self.start(choice)
             except StreamVLMError as error:
                 raise Refused(f"{choice.name} cannot be watched: {without_credentials(str(error))}") from None
+            self._watched = choice.key
             self.board.attach(self.run.stream)
             if self.narrating:
                 self.run.stream.narrate()
-        self.transcript.add("notice", f"Watching {choice.name}.", run=self.runs)
+        what = "Watching on: what was seen before is remembered." if again else f"Watching {choice.name}."
+        self.transcript.add("notice", what, run=self.runs)
         return self.run
 
     def stop(self) -> None:
@@ -151,7 +157,7 @@ class Session:
         if self.run is not None:
             return self.run.stream
         if self._remembered is None:
-            store = self._run_folder(self.runs) / "memory"
+            store = self._memory(self.runs)
             if not self.runs or not store.is_dir():
                 raise Refused("Choose something to watch first.")
             try:
@@ -186,18 +192,17 @@ class Session:
 
     def picture(self, run: int, at: float) -> tuple[float, bytes] | None:
         """The picture kept of that moment of that run, with its own time."""
-        with self._changing:
-            strip = self.run.strip if self.run is not None and run == self.run.number else self._strip(run)
-            return strip.at(at) if strip is not None else None
+        watched = self.run
+        try:
+            if watched is not None and watched.number == run:
+                return watched.stream.picture(at)
+            with BlockStore.open(self._memory(run) / "blocks", readonly=True) as kept:
+                return kept.picture_at(at)
+        except StreamVLMError:  # closed meanwhile, never there, or damaged
+            return None
 
-    def _strip(self, run: int) -> Filmstrip | None:
-        path = self._run_folder(run) / "pictures"
-        if run not in self._strips and path.is_file():
-            self._strips[run] = Filmstrip(path, self._limits.pictures_bytes)
-        return self._strips.get(run)
-
-    def _run_folder(self, run: int) -> Path:
-        return self.folder / "runs" / str(int(run))
+    def _memory(self, run: int) -> Path:
+        return self.folder / "runs" / str(int(run)) / "memory"
 
     # Keeping
 
@@ -213,20 +218,20 @@ class Session:
     def save(self) -> None:
         """Write down what was said, if anything was."""
         with self._changing:
-            entries = self.transcript.entries
-            watches = self.board.rows()
-            if (self.transcript.version, len(watches)) != self._saved_version:
-                save(self.folder, Saved([entry.row() for entry in entries], self.runs, watches))
-                self._saved_version = (self.transcript.version, len(watches))
+            entries, watches, marks = self.transcript.entries, self.board.rows(), self._marks()
+            if marks != self._saved:
+                save(self.folder, Saved([entry.row() for entry in entries], self.runs, watches, self._watched))
+                self._saved = marks
+
+    def _marks(self) -> object:
+        """What is different whenever there is something new to save."""
+        return self.transcript.version, self.board.conditions()
 
     def put_away(self) -> None:
         """Stop everything and save; the session comes back when it is asked for again."""
         with self._changing:
             self._end_run()
             self._forget_past()
-            for strip in self._strips.values():
-                strip.close()
-            self._strips.clear()
             self.save()
 
     def _forget_past(self) -> None:
@@ -256,7 +261,7 @@ class Session:
         """What a page shows besides the transcript."""
         run = self.run
         if run is None:
-            memory = (self._run_folder(self.runs) / "memory").is_dir()
+            memory = self._memory(self.runs).is_dir()
             return {"run": self.runs, "source": None, "memory": memory, "narrating": self.narrating}
         stream = run.stream
         return {

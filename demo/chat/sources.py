@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,12 @@ class Choice:
     def kind(self) -> str:
         """How the page shows it: camera, file, or server (pictures come from here)."""
         return {CAMERA: "camera", UPLOAD: "file"}.get(self.name, "server")
+
+    @property
+    def key(self) -> str:
+        """The same for the same live source, in letters that tell no address; empty for a file, which begins anew."""
+        told = f"{self.name}\n{self.address}\n{self.seed if self.name == WORLD else 0}"
+        return "" if self.name == UPLOAD else hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +86,5 @@ class Sources:
         if choice.name in self.named:
             return NetworkFeed(choice.name, self.named[choice.name], fps)
         if choice.name == ADDRESS and self.allow_urls:
-            return NetworkFeed(ADDRESS, checked_url(choice.address, self.resolver), fps)
+            return NetworkFeed(ADDRESS, checked_url(choice.address, self.resolver), fps, follow=False)
         raise Refused("There is no such source here.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -12,17 +11,12 @@ from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from streamvlm import Frame, FramePerceived, Stream
+from streamvlm.demo.shading import Picture, Recent, shaded
 
 REMEMBERED = 512  # frames that may be between the source and the model
-WIDEST = 640  # pixels
 TICKS = 1000  # a second
-DARK = 0.25  # of a patch that was left out
-LINE = 0.6  # of the lines between patches
-
-Picture = NDArray[np.uint8]  # [H, W, 3]
 
 
 class Tap:
@@ -30,41 +24,19 @@ class Tap:
 
     def __init__(self, source: Iterable[Frame]) -> None:
         self._source = source
-        self._pictures: deque[tuple[float, Picture]] = deque(maxlen=REMEMBERED)
+        self.recent = Recent(REMEMBERED)
         self.uri = str(getattr(source, "uri", "source"))
         self.live = bool(getattr(source, "live", False))
         self.duration: float | None = getattr(source, "duration", None)
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._source:
-            step = -(-max(frame.size) // WIDEST)
-            self._pictures.append((frame.pts, frame.data[:, ::step, ::step].permute(1, 2, 0).numpy().copy()))
+            self.recent.remember(frame)
             yield frame
 
     def close(self) -> None:
         """Close the source."""
         getattr(self._source, "close", lambda: None)()
-
-    def until(self, pts: float) -> list[tuple[float, Picture]]:
-        """The frames up to `pts` that have not been asked for yet."""
-        taken = []
-        while self._pictures and self._pictures[0][0] <= pts + 1e-6:
-            taken.append(self._pictures.popleft())
-        return taken
-
-
-def shaded(picture: Picture, grid: tuple[int, int], kept: Iterable[int]) -> Picture:
-    """The picture with patches that were left out darkened, and lines around all patches."""
-    rows, columns = grid
-    height, width = picture.shape[:2]
-    light = np.full(rows * columns, DARK)
-    light[list(kept)] = 1.0
-    y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
-    factor = light.reshape(rows, columns)[y][:, x]
-    factor[1:][y[1:] != y[:-1]] *= LINE
-    factor[:, 1:][:, x[1:] != x[:-1]] *= LINE
-    shown: Picture = np.rint(picture * factor[..., None]).astype(np.uint8)
-    return shown
 
 
 class Film:
@@ -104,7 +76,7 @@ def shading(stream: Stream, tap: Tap, path: Path) -> Iterator[None]:
     def write() -> None:
         for event in events:
             if isinstance(event, FramePerceived):
-                for pts, picture in tap.until(event.pts)[-event.frames :]:  # those before it were dropped
+                for pts, picture in tap.recent.until(event.pts)[-event.frames :]:  # those before it were dropped
                     film.add(pts, shaded(picture, event.grid, event.kept))
 
     writer = threading.Thread(target=write, name="streamvlm-shading")

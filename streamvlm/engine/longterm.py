@@ -90,6 +90,7 @@ class LongTermMemory:
         self._outgrown_before = self._dropped_for_quota()
         lasting = config.sink_frames // model.pixels.advance + 1
         self.looks = Looks(config.store_pictures, lasting=lasting, embeds=False)
+        self.began = 0.0  # seconds of stream time at which this watching began
         self._had_blocks = self.store.catalogue.totals().blocks > 0
 
     @property
@@ -115,10 +116,12 @@ class LongTermMemory:
             StoreError: the disk does not take it; the memory is closed.
         """
         try:
-            return next_session(self.folder, self.last_moment, live=live)
+            session = next_session(self.folder, self.last_moment, live=live)
         except OSError as error:
             self.close()
             raise StoreError(self.folder, f"cannot be written: {error.strerror}") from error
+        self.began = session.start
+        return session
 
     def keep(self, block: KVBlock) -> bool:
         """Take what leaves the window. Never blocks; False if it had to be dropped."""
@@ -205,6 +208,16 @@ class LongTermMemory:
         entries = self.store.catalogue.find(ids)
         gone = dict.fromkeys(ids, (sys.maxsize, sys.maxsize))
         return gone | {i: (entry.tokens, entry.extent) for i, entry in entries.items()}
+
+    def picture(self, time: float) -> tuple[float, bytes] | None:
+        """(seconds, JPEG) of what was to be seen at `time`: the newest picture kept that is not later, else the first.
+
+        Raises:
+            StoreError: the disk does not give it back.
+        """
+        held, stored = self.looks.at(time), self.store.picture_at(time)
+        known = [one for one in (held, stored) if one is not None and one[1]]
+        return max((one for one in known if one[0] <= time), default=known[0] if known else None)
 
     def stop(self, window: Window | None) -> None:
         """Take what a `window` that is closed still holds, and no more searches; does not wait."""

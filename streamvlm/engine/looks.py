@@ -70,3 +70,9 @@ class Looks:
         with self._lock:
             held = list(self._found.items())
         return [(pts, look.picture) for pts, look in held if any(a <= pts < b for a, b in spans)]
+
+    def at(self, time: float) -> tuple[float, bytes] | None:
+        """(seconds, picture) of the newest patch that began by `time`, among those that have one."""
+        with self._lock:
+            held = [(pts, look.picture) for pts, look in self._found.items() if pts <= time and look.picture]
+        return max(held, default=None)

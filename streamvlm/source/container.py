@@ -79,6 +79,8 @@ def _ffmpeg_options(address: Address, options: SourceOptions) -> dict[str, str]:
     if address.scheme in ("http", "https"):
         # Only takes effect where the server can resume at an offset, so never on a live stream.
         chosen |= {"reconnect": "1", "reconnect_delay_max": "2"}
+        if not options.follow:
+            chosen |= {"max_redirects": "0", "format_whitelist": f"{_MEDIA},mpjpeg"}
     return chosen
 
 

@@ -59,6 +59,7 @@ class SourceOptions:
     clock: Clock = field(default_factory=Clock)
     workers: int = 1  # threads that decode a local MP4 or Matroska file, each a stretch between keyframes
     ahead_bytes: int = 512 << 20  # of pictures that those may hold ready
+    follow: bool = True  # HTTP only: go where a redirect or a playlist leads; False refuses both
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

@@ -18,7 +18,7 @@ class Link {
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => { this.wait = 500; this.trip = Infinity; this.onState(""); this.askTime(5); };
     this.socket.onmessage = ({ data }) => {
-      if (typeof data !== "string") return this.onPicture(new DataView(data).getFloat64(0, true), data.slice(8));
+      if (typeof data !== "string") return this.tookPicture(new DataView(data), data);
       const message = JSON.parse(data);
       if ("clock" in message) this.tookTime(message); else this.onMessage(message);
     };
@@ -27,6 +27,9 @@ class Link {
       setTimeout(() => this.open(), code === FULL ? 5000 : this.wait);
       this.wait = Math.min(2 * this.wait, 10000);
     };
+  }
+  tookPicture(head, data) {
+    this.onPicture(head.getFloat64(0, true), head.getUint16(8, true), head.getUint16(10, true), data.slice(12));
   }
   get ready() { return this.socket.readyState === WebSocket.OPEN; }
   get busy() { return this.socket.bufferedAmount > 262144; }
@@ -77,7 +80,7 @@ function begin() {
       if (message.watches) panels.watches(message.watches);
       if (message.samples) { plots.add(message.samples); stage.lag(message.samples.at(-1)); }
     },
-    (pts, jpeg) => stage.picture(pts, jpeg),
+    (pts, kept, tokens, jpeg) => stage.picture(pts, kept, tokens, jpeg),
     (text) => { document.querySelector("#link-state").textContent = text; },
   );
   document.addEventListener("click", ({ target }) => {

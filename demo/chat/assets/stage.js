@@ -84,11 +84,12 @@ export class Stage {
   }
   dress() {
     const { kind, source } = this.state;
-    const view = $("#view-on").checked && source && kind !== "server";
+    const view = $("#view-on").checked && source;
+    if (!view) $("#badge-seen").textContent = "";
     this.root.dataset.kind = source ? kind : "none";
     this.root.dataset.showing = this.past ? "past" : view ? "view" : kind ?? "none";
     $("#look").hidden = !source && !this.state.memory;
-    $("#view-toggle").hidden = kind === "server" || !source;
+    $("#view-toggle").hidden = !source;
     $("#scrub-time").textContent = this.past ? clock(this.past.at) : "";
     $("#to-now").hidden = !this.past && this.about() === null;
     const about = this.about();
@@ -99,7 +100,8 @@ export class Stage {
     if (!sample) return;
     $("#badge-lag").textContent = sample.lag_ms == null ? "" : `${Math.round(sample.lag_ms)} ms behind`;
   }
-  picture(pts, jpeg) {
+  picture(pts, kept, tokens, jpeg) {
+    $("#badge-seen").textContent = tokens ? `given ${kept} of ${tokens} tokens at ${clock(pts)}` : "";
     const old = $("#view").src;
     $("#view").src = URL.createObjectURL(new Blob([jpeg], { type: "image/jpeg" }));
     if (old) URL.revokeObjectURL(old);
