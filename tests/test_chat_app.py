@@ -115,6 +115,8 @@ def test_two_visitors_see_nothing_of_each_other_and_a_third_is_told_it_is_full(c
         assert heard(his, "state")["source"] is None
         assert "StreamWorld" not in bob.get("/chat/transcript.md").text
         assert "StreamWorld" in ann.get("/chat/transcript.md").text
+        assert "StreamWorld" not in ann.get("/chat/notes.md").text  # that is not a note
+        assert ann.get("/chat/notes.json").json() == []
         assert bob.get("/chat/picture/1/0.5").status_code == 404
         with eve.websocket_connect("/chat/live") as third:
             assert "All 2 places are taken" in heard(third, "full")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from chatting import EARLY, Pictures, answered, sample_pictures, sample_question, session_in, show, until, watch_camera
+from servers import RtspCamera, free_port
 
 from streamvlm import Agent, WatchConfig
 from streamvlm.demo.chat.pictures import decoded
-from streamvlm.demo.chat.sources import WORLD, Choice
+from streamvlm.demo.chat.sources import WORLD, Choice, Sources
 from streamvlm.demo.job import same
 
 
@@ -54,6 +55,20 @@ def test_a_camera_is_watched_on_into_the_memory_it_left(agent: Agent, tmp_path: 
     assert again.runs == 3
     assert again.picture(1, asked.time) == before
     again.put_away()
+
+
+def test_a_named_camera_is_watched_over_rtsp(agent: Agent, tmp_path: Path) -> None:
+    with RtspCamera(free_port(), first=0, count=200) as camera:
+        session = session_in(tmp_path / "s", agent, sources=Sources({"Yard": camera.url}))
+        run = session.start(Choice("Yard"))
+        run.preview_wanted = math.inf
+        until(lambda: (run.stream.now or 0.0) > 0.4 and run.preview is not None, "a picture of the camera")
+        state = session.state()
+        assert (state["source"], state["kind"]) == ("Yard", "server")
+        assert camera.url not in str(state)
+        assert session.picture(run.number, 0.0) is not None
+        session.stop()
+    session.put_away()
 
 
 def test_the_models_view_shows_what_it_was_given_and_shades_the_rest(tmp_path: Path, pictures: Pictures) -> None:

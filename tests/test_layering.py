@@ -28,6 +28,7 @@ ALLOWED = {
         "streamvlm.world",
         "streamvlm.config",
         "streamvlm.prompts",
+        "streamvlm.demo",
     ),
     "streamvlm.cli": (
         "public",

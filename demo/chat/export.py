@@ -44,7 +44,7 @@ def as_webvtt(entries: list[Entry]) -> str:
 
 
 def _spoken(entry: Entry) -> bool:
-    return entry.kind in ("question", "fired", "narration")
+    return entry.kind != "notice"
 
 
 def _subtitle(entry: Entry) -> str:

@@ -21,6 +21,7 @@ from streamvlm.demo.chat.refusals import Full, Refused
 from streamvlm.demo.chat.session import Session
 from streamvlm.demo.chat.sessions import Sessions
 from streamvlm.demo.chat.sources import UPLOAD, Choice
+from streamvlm.demo.chat.transcript import KINDS, NOTED
 from streamvlm.demo.chat.uploads import check_size, inspect, receive
 
 ASSETS = Path(__file__).parent / "assets"
@@ -45,6 +46,7 @@ class Routes:
             Route("/chat/video", self.video),
             Route("/chat/picture/{run:int}/{at:float}", self.picture),
             Route("/chat/transcript.{form}", self.transcript),
+            Route("/chat/notes.{form}", self.notes),
             Route("/chat/login", self.login, methods=["GET", "POST"]),
             Route("/chat/assets/{name}", self.asset),
             Route("/api/status", self.status),
@@ -92,13 +94,21 @@ class Routes:
 
     async def transcript(self, request: Request) -> Response:
         """What was said, as a file."""
+        return self._file(request, "transcript", KINDS)
+
+    async def notes(self, request: Request) -> Response:
+        """What the model wrote down and said by itself, as a file."""
+        return self._file(request, "notes", NOTED)
+
+    def _file(self, request: Request, name: str, kinds: tuple[str, ...]) -> Response:
         form = request.path_params["form"]
         session = self._sessions.known(request.scope[VISITOR])
         if session is None or form not in FORMS:
             return _nothing()
-        write, kind = FORMS[form]
-        headers = {"Content-Disposition": f'attachment; filename="transcript.{form}"'}
-        return Response(write(session.transcript.entries), media_type=kind, headers=headers)
+        write, media_type = FORMS[form]
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
+        entries = [entry for entry in session.transcript.entries if entry.kind in kinds]
+        return Response(write(entries), media_type=media_type, headers=headers)
 
     async def asset(self, request: Request) -> Response:
         """The page's own script and looks."""

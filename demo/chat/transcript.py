@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from streamvlm import Answer
 
 Kind = Literal["question", "notice", "fired", "narration", "note"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NOTED = ("fired", "narration", "note")  # what nobody asked for just then
 OPEN = ("waiting", "writing")
 
 
