@@ -20,7 +20,7 @@ from torch import Tensor
 
 from streamvlm.engine.evidence import Moment, RecallCost, Recalled, Search
 from streamvlm.engine.identity import fingerprint_of
-from streamvlm.engine.looks import Looks
+from streamvlm.engine.looks import Looks, newest_by
 from streamvlm.engine.sessions import Session, next_session
 from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
@@ -216,8 +216,7 @@ class LongTermMemory:
             StoreError: the disk does not give it back.
         """
         held, stored = self.looks.at(time), self.store.picture_at(time)
-        known = [one for one in (held, stored) if one is not None and one[1]]
-        return max((one for one in known if one[0] <= time), default=known[0] if known else None)
+        return newest_by(time, [one for one in (held, stored) if one is not None and one[1]])
 
     def stop(self, window: Window | None) -> None:
         """Take what a `window` that is closed still holds, and no more searches; does not wait."""

@@ -72,7 +72,12 @@ class Looks:
         return [(pts, look.picture) for pts, look in held if any(a <= pts < b for a, b in spans)]
 
     def at(self, time: float) -> tuple[float, bytes] | None:
-        """(seconds, picture) of the newest patch that began by `time`, among those that have one."""
+        """(seconds, picture) of the newest patch that began by `time`, else of the first, among those that have one."""
         with self._lock:
-            held = [(pts, look.picture) for pts, look in self._found.items() if pts <= time and look.picture]
-        return max(held, default=None)
+            held = [(pts, look.picture) for pts, look in self._found.items() if look.picture]
+        return newest_by(time, held)
+
+
+def newest_by(time: float, pictures: Sequence[tuple[float, bytes]]) -> tuple[float, bytes] | None:
+    """The newest that is not later than `time`, else the first; None of none."""
+    return max((one for one in pictures if one[0] <= time), default=min(pictures, default=None))
