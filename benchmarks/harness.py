@@ -23,6 +23,15 @@ def finish(result: dict[str, Any], *, save: bool, name: str) -> None:
     It is kept as benchmarks/results/<name>.json. Raises ValueError for a name that is no plain file name,
     for a result key that is taken, and for numbers JSON lacks (a NaN is a bug in the measurement).
     """
+    report = with_origin(result, name)
+    line = json.dumps(report, allow_nan=False)
+    if save:
+        keep(report)
+    print(line, flush=True)
+
+
+def with_origin(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """`result` with machine, commit, command and date. Raises ValueError as `finish` does."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"name must be letters, digits, '.', '_' or '-', got {name!r}")
     about = {
@@ -35,12 +44,16 @@ def finish(result: dict[str, Any], *, save: bool, name: str) -> None:
     taken = sorted(about.keys() & result.keys())
     if taken:
         raise ValueError(f"result may not contain the keys {taken}; allowed: any but {sorted(about)}")
-    report = result | about
-    line = json.dumps(report, allow_nan=False)
-    if save:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(line, flush=True)
+    return result | about
+
+
+def keep(report: dict[str, Any]) -> None:
+    """Write a report that has its origin to its place, all of it or nothing."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{report['benchmark']}.json"
+    written = path.with_suffix(".part")
+    written.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    written.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ An answer that is done is followed by the next at once. Under `blocking` it woul
 answers follows when all are done and nothing the camera has shown waits to be seen. The window is filled before
 measuring begins. Lag is the time from a frame's capture to its keys and values being in the cache.
 
+With `--save` every run is kept as soon as it is over, and the same command goes on where it was cut off.
+
 With `--predict`, the same schedules are also run on virtual time, for hardware that is described by a few numbers:
 planner, caches and readers are the real ones, the time of a forward pass comes from a roofline. That is a prediction.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +42,8 @@ from streamvlm import (
     StreamEnded,
     load_model,
 )
-from streamvlm.benchmarks.harness import finish
+from streamvlm.benchmarks import harness
+from streamvlm.benchmarks.harness import commit, finish, keep, with_origin
 from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive, quantiles
 
 SCHEDULES: dict[str, Schedule] = {
@@ -54,6 +58,11 @@ QUESTION = "what color is the circle?"
 LIMIT = 0.5  # seconds; a frame may be late by this or by one frame interval, whichever is less
 PREDICTED_LENGTH = 256  # tokens of an answer
 PATIENCE = 60.0  # seconds a policy may take beyond its time to have anything to report
+ANSWERS = (0, 1, 4, 8, 16)
+# What all runs of one result have in common.
+SETTINGS = ("model", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads", "watches", "narrate", "notes")
+
+Run = dict[str, Any]
 
 
 class Camera:
@@ -189,32 +198,67 @@ def claim(found: dict[str, Any], fps: float) -> dict[str, Any]:
     }
 
 
+def one_run(model: Any, pictures: Sequence[Tensor], name: str, answers: int, arguments: argparse.Namespace) -> Run:  # noqa: ANN401
+    """A schedule with so many answers, on an agent of its own."""
+    camera = Camera(pictures, arguments.fps)
+    room = {"fps": arguments.fps, "max_readers": max(1, answers), "max_answer_tokens": arguments.tokens}
+    with Agent(model, schedule=SCHEDULES[name]) as agent:
+        thoughts = {"narrate": arguments.narrate, "notes": arguments.notes}
+        stream = agent.watch(camera, window_seconds=arguments.window_seconds, **room, **thoughts)
+        for number in range(arguments.watches):
+            stream.watch(f"the sign shows {number}")
+        found = Trial(stream, camera, arguments, answers).run(rounds=name == "blocking")
+    return found | {"claim": claim(found, arguments.fps), "commit": commit()["commit"]}
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every schedule with every number of answers in turn, each on an agent of its own."""
+    """Every schedule with every number of answers in turn; what an earlier start has kept is not run again."""
+    settings = {name: getattr(arguments, name) for name in SETTINGS}
+    kept = earlier(settings, fresh=arguments.fresh) if arguments.save else {}
+    sweep: dict[str, dict[str, Run]] = kept.get("sweep", {})
     model = load_model(begin(arguments))
     pictures = draw_pictures(7, 256, arguments.fps)
-    sweep: dict[str, dict[str, Any]] = {name: {} for name in arguments.schedules}
+    predicted = kept.get("predicted")
     for answers, name in itertools.product(sorted(arguments.answers), arguments.schedules):
-        camera = Camera(pictures, arguments.fps)
-        room = {"fps": arguments.fps, "max_readers": max(1, answers), "max_answer_tokens": arguments.tokens}
-        with Agent(model, schedule=SCHEDULES[name]) as agent:
-            thoughts = {"narrate": arguments.narrate, "notes": arguments.notes}
-            stream = agent.watch(camera, window_seconds=arguments.window_seconds, **room, **thoughts)
-            for number in range(arguments.watches):
-                stream.watch(f"the sign shows {number}")
-            found = Trial(stream, camera, arguments, answers).run(rounds=name == "blocking")
-        sweep[name][str(answers)] = found | {"claim": claim(found, arguments.fps)}
+        if str(answers) in sweep.get(name, {}):
+            continue
+        found = one_run(model, pictures, name, answers, arguments)
+        sweep.setdefault(name, {})[str(answers)] = found
         log.info("%s, %d answers: %s", name, answers, found)
-    most = str(max(arguments.answers))
-    predicted = predict(model, arguments) if arguments.predict else None
-    shown = ("model", "answers", "tokens", "fps", "seconds", "warmup", "window_seconds", "threads")
-    names = (*shown, "watches", "narrate", "notes")
+        if arguments.save:
+            keep(with_origin(settings | summary(sweep, predicted), "lag"))
+    if arguments.predict:
+        predicted = predict(model, arguments)
+    return settings | summary(sweep, predicted)
+
+
+def summary(sweep: dict[str, dict[str, Run]], predicted: dict[str, Any] | None) -> dict[str, Any]:
+    """All runs in order, and those with the most answers by themselves."""
+    ordered = {
+        name: dict(sorted(sweep[name].items(), key=lambda one: int(one[0]))) for name in SCHEDULES if name in sweep
+    }
     return {
-        **{name: getattr(arguments, name) for name in names},
-        "policies": {name: found[most] for name, found in sweep.items()},
-        "sweep": sweep,
+        "answers": sorted({int(number) for found in ordered.values() for number in found}),
+        "policies": {name: next(reversed(found.values())) for name, found in ordered.items()},
+        "sweep": ordered,
         "predicted": predicted,
     }
+
+
+def earlier(settings: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
+    """What an earlier start with the same settings has kept.
+
+    Raises:
+        SystemExit: what is kept was measured otherwise, and is not to be lost by mistake.
+    """
+    path = harness.RESULTS / "lag.json"
+    if fresh or not path.exists():
+        return {}
+    report = harness.load(path)
+    other = {name: report.get(name) for name in SETTINGS if report.get(name) != settings[name]}
+    if other:
+        sys.exit(f"{path} was measured with {other}; --fresh starts anew")
+    return report
 
 
 def predict(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:  # noqa: ANN401
@@ -248,7 +292,7 @@ def predict(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:  # noq
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = make_parser("Frame lag and answer throughput with many answers being written at once.")
-    parser.add_argument("--answers", type=int, nargs="+", default=[8], help="written at the same time; may be several")
+    parser.add_argument("--answers", type=int, nargs="+", default=list(ANSWERS), help="written at the same time")
     parser.add_argument("--tokens", type=positive, default=64, help="of each answer")
     parser.add_argument("--seconds", type=float, default=20.0, help="to measure, per schedule and number of answers")
     parser.add_argument("--warmup", type=float, default=16.0, help="seconds before measuring, to fill the window")
@@ -258,6 +302,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--watches", type=int, default=0, help="conditions that are watched for meanwhile")
     parser.add_argument("--narrate", action="store_true", help="and every second narrated")
     parser.add_argument("--notes", action="store_true", help="and notes taken")
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier start with --save has kept")
     parser.add_argument("--predict", type=float, default=0.0, help="virtual seconds to predict; 0 is off")
     parser.add_argument("--predict-fps", type=float, default=2.0, help="of the predicted stream")
     parser.add_argument("--predict-tokens", type=positive, default=128, help="of each of its temporal patches")
