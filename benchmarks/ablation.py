@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamvlm.benchmarks import streamworld
-from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams
 
@@ -32,13 +31,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tail", type=float, default=usual.tail, help="seconds after the longest distance")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which to run")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs")
+    streamworld.add_run_options(parser)
     return parser.parse_args(argv, argparse.Namespace(**ASKED))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run it."""
     arguments = parse(argv)
-    finish(streamworld.measure(arguments), save=arguments.save, name="ablation")
+    streamworld.report(streamworld.measure(arguments), arguments, "ablation")
 
 
 if __name__ == "__main__":

@@ -1,91 +1,134 @@
-"""StreamWorld under every policy, for the README: what stays visible decides what can be answered.
+"""StreamWorld by every way of watching, for the README: what stays visible decides what can be answered.
 
-Each policy is a run of `streamvlm bench run streamworld` in a folder of its own below `--out`, and goes on there after
-a kill. Beside the policies: one with memory on disk, the model shown nothing, and the most frequent answers.
+Each way is a run of `streamvlm bench run streamworld` in a folder of its own below `--out`. Every answer is kept as
+soon as it is there, so that the same command goes on after a kill. Two processes share the work with `--shard 1/2` and
+`--shard 2/2`; when both are done, `--collect` makes the result of what they have left.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from streamvlm.benchmarks.core import commands, journal
 from streamvlm.benchmarks.core.commands import RunOptions
 from streamvlm.benchmarks.core.html import plot
+from streamvlm.benchmarks.core.journal import Shard
 from streamvlm.benchmarks.harness import HERE, finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld
+from streamvlm.benchmarks.world_table import WATCHERS
 from streamvlm.config import Config, SamplingConfig, WatchConfig
 from streamvlm.world.exam import ASKED
+from streamvlm.world.happenings import Looks
 
 PICTURE = HERE.parent / "docs" / "streamworld.svg"
-CAPACITY = 65536  # tokens of full attention: about 20 minutes of `tiny` at two frames a second
 LONGEST = 24  # tokens of an answer
-# Way of watching -> (protocol, what is changed of it)
-WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sink_window": ("stream", {}),
-    "memory": ("memory", {}),
-    "notes_alone": ("notes_alone", {}),
-    "notes": ("notes", {}),
-    "full": ("stream", {"policy": "full"}),
-    "sliding": ("stream", {"policy": "sliding"}),
-    "last_frames": ("stream", {"policy": "last_frames"}),
-    "blind": ("blind", {}),
-    "constant": ("constant", {}),
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way of watching, and how much of the exam it is put to."""
+
+    protocol: str = "stream"
+    changes: tuple[tuple[str, Any], ...] = ()  # of the protocol
+    exams: dict[str, Any] = field(default_factory=lambda: {"watches": 0, "narrated": False})
+    clips: bool = False  # whether every question is shown a clip of its own: then --clips limits them
+
+
+WAYS = {
+    # Watches and narration run by themselves: they are measured once, on our own policy.
+    "sink_window": Way(exams={}),
+    "notes_alone": Way("notes_alone"),
+    "memory": Way("memory"),
+    "notes": Way("notes"),
+    "held_out": Way(exams={"watches": 0, "narrated": False, "looks": "held_out"}),
+    "full": Way(changes=(("policy", "full"),), exams={"watches": 0, "narrated": False, "seeds": 1}),
+    "sliding": Way("sliding"),
+    "last_frames": Way(changes=(("policy", "last_frames"),)),
+    "uniform64": Way("uniform64", clips=True),
+    "blind": Way("blind", clips=True),
+    "constant": Way("constant", exams={}),
 }
 
 
-def one_way(benchmark: StreamWorld, way: str, out: Path, config: Config) -> dict[str, Any]:
-    """A run, or the rest of one; its scores."""
-    protocol, changes = WAYS[way]
-    # Watches and narration run by themselves: they are measured once, on our own policy.
-    kept = benchmark if way in ("sink_window", "constant") else benchmark.adjusted(watches=0, narrated=False)
-    options = RunOptions(protocol, out=out / way, overrides=tuple(changes.items()))
-    commands.run_benchmark(kept, options, config)
-    found = commands.summary(kept, None, out / way)
-    log.info("%s: %s", way, found["totals"]["official"])
-    run = journal.load(out / way)
-    return {k: found[k] for k in ("totals", "cells", "extras", "counts", "usage")} | {"starts": len(run.starts)}
+def one_way(way: str, benchmark: StreamWorld, arguments: argparse.Namespace, config: Config) -> None:
+    """A run, or the rest of one."""
+    chosen, out = WAYS[way], arguments.out / way
+    limit = arguments.clips if chosen.clips else None
+    options = RunOptions(chosen.protocol, out=out, limit=limit, shard=arguments.shard, overrides=chosen.changes)
+    begun = time.process_time()
+    commands.run_benchmark(benchmark.adjusted(**chosen.exams), options, config)
+    log.info("%s: %.0f s of processor time", way, time.process_time() - begun)
+
+
+def scores(way: str, out: Path) -> dict[str, Any]:
+    """What a way's folder holds; how long its streams were, if each was watched once."""
+    found = commands.summary(StreamWorld(), None, out)
+    run = journal.load(out)
+    kept = {k: found[k] for k in ("totals", "cells", "extras", "counts", "usage")} | {"starts": len(run.starts)}
+    seconds = found["extras"]["seeds"] * StreamWorld().adjusted(**run.stamp["settings"]).exams.seconds
+    return kept | ({"stream_minutes": seconds / 60} if found["usage"] and not WAYS[way].clips else {})
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every way that was asked for."""
+    """Every way that was asked for; the scores, unless only a part of the work was."""
     model = begin(arguments)
     made = {f.name: getattr(arguments, f.name) for f in fields(Exams)}
     exams = Exams(**made | {"kinds": tuple(arguments.kinds)})
-    watch = WatchConfig(full_capacity_tokens=CAPACITY)
+    watch = WatchConfig(full_capacity_tokens=arguments.full_capacity)
     config = Config(model, watch, SamplingConfig(max_new_tokens=LONGEST))
-    benchmark = StreamWorld(exams)
-    ways = {way: one_way(benchmark, way, arguments.out, config) for way in arguments.ways}
+    if not arguments.collect:
+        for way in arguments.ways:
+            one_way(way, StreamWorld(exams), arguments, config)
+    ways = {} if arguments.shard.count > 1 else {way: scores(way, arguments.out / way) for way in arguments.ways}
     return {
         "model": arguments.model,
         "threads": arguments.threads,
         **asdict(exams),
         "seconds": exams.seconds,
         "window_seconds": watch.window_seconds,
-        "full_capacity_tokens": CAPACITY,
+        "full_capacity_tokens": arguments.full_capacity,
         "ways": ways,
     }
 
 
-def bars(report: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Cell -> way -> percent, for the picture."""
-    found: dict[str, dict[str, float]] = {}
-    for way, scores in report["ways"].items():
-        for cell, share in scores["cells"]["official"].items():
-            found.setdefault(cell, {})[way] = share["accuracy"]
-    return found
+def report(found: dict[str, Any], arguments: argparse.Namespace, name: str) -> None:
+    """The last line, and the file if it is wanted; of a shard neither."""
+    if arguments.shard.count == 1:
+        finish(found, save=arguments.save, name=name)
+
+
+def bars(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Group of kinds, at a distance -> way -> percent, for the picture."""
+    drawn: dict[str, dict[str, float]] = {}
+    for way, name in WATCHERS.items():
+        totals = found["ways"][way]["totals"]["official"] if way in found["ways"] else {}
+        for group, value in totals.items():
+            if value is not None and group != "proactive":
+                drawn.setdefault(group, {})[name] = value
+    return drawn
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What `measure` reads beside the sizes of the exam."""
+    parser.add_argument("--looks", choices=get_args(Looks), default="seen", help="but for the way held_out")
+    parser.add_argument("--clips", type=positive, default=100, help="questions where each is shown a clip of its own")
+    parser.add_argument("--full-capacity", type=positive, default=65536, help="tokens of full attention")
+    parser.add_argument("--shard", type=Shard.parse, default=journal.WHOLE, help="i/n: this part of n, and no result")
+    parser.add_argument("--collect", action="store_true", help="run nothing: the result of what shards have left")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = make_parser("StreamWorld under every policy.")
+    parser = make_parser("StreamWorld by every way of watching.")
     usual = Exams()
     parser.add_argument("--seed-base", type=int, default=usual.seed_base, help="first seed")
-    parser.add_argument("--seeds", type=positive, default=usual.seeds, help="streams")
+    parser.add_argument("--seeds", type=positive, default=usual.seeds, help="streams; full attention sees the first")
     parser.add_argument("--per-cell", type=positive, default=usual.per_cell, help="questions per kind, distance, seed")
     parser.add_argument("--longest", type=float, default=usual.longest, help="longest distance, seconds")
     parser.add_argument("--watches", type=int, default=usual.watches, help="conditions to be told of, per seed")
@@ -95,7 +138,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which to run")
     parser.add_argument("--out", type=Path, default=Path("runs/streamworld"), help="folder of the runs")
     parser.add_argument("--picture", type=Path, help=f"SVG of the accuracies; docs/{PICTURE.name} for the README")
-    return parser.parse_args(argv)
+    add_run_options(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.picture and arguments.shard.count > 1:
+        parser.error("a shard has no picture: run --collect when all are done")
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -104,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = measure(arguments)
     if arguments.picture:
         arguments.picture.write_text(plot(bars(found)) + "\n", encoding="utf-8")
-    finish(found, save=arguments.save, name="streamworld")
+    report(found, arguments, "streamworld")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
 from streamvlm.benchmarks.thinking_tables import ablation, lag, thoughts, watches
+from streamvlm.benchmarks.world_table import streamworld
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
@@ -46,19 +47,6 @@ ANSWERERS = {
     "blind": "black video",
     "constant": "most frequent answer",
 }
-
-WATCHERS = {
-    "sink_window": "StreamVLM (sink + window)",
-    "memory": "the same, with memory on disk",
-    "notes_alone": "with notes",
-    "notes": "with memory and notes",
-    "full": "full attention",
-    "sliding": "plain sliding window",
-    "last_frames": "last 4 frames",
-    "blind": "black picture",
-    "constant": "most frequent answer",
-}
-WORLD_PICTURE = "docs/streamworld.svg"
 
 
 def origin(report: dict[str, Any], name: str) -> str:
@@ -142,36 +130,6 @@ def past(report: dict[str, Any]) -> str:
         f"{_share(report['found'])}.\n\n"
     )
     return text + by_task({WAYS[key]: way for key, way in ways.items()})
-
-
-def streamworld(report: dict[str, Any]) -> str:
-    """Accuracy by kind of question and distance, and by what stays visible."""
-    ways = {WATCHERS[key]: report["ways"][key] for key in WATCHERS if key in report["ways"]}
-    names = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
-    rows = [[name, *(_world_cell(way, name) for way in ways.values())] for name in names]
-    extras = [way["extras"] for way in ways.values()]
-    told = "".join(
-        f" {name[0].upper()}{name[1:]}: {found[name]:.1f} % ({found[other]} {other})."
-        for name, other in (("watch F1", "false alarms per watch and hour"), ("narration F1", "false lines per minute"))
-        for found in [one for one in extras if name in one][:1]
-    )
-    minutes, window = round(report["seconds"] / 60), report["window_seconds"]
-    text = (
-        f"`{report['model']}` on {report['seeds']} streams of {minutes} minutes, 2 frames/s, window {window:g} s: "
-        "accuracy, number of questions, standard deviation over the streams' seeds. A distance says how far back the "
-        "needed moment lies; without one, it is in the window. Full attention holds "
-        f"{report['full_capacity_tokens']} tokens and fails past them.{told}\n\n"
-    )
-    picture = f"\n![Accuracy by kind of question, all policies]({WORLD_PICTURE})\n"
-    shown = picture if (README.parent / WORLD_PICTURE).exists() else ""
-    return text + table(["kind", *ways], rows) + shown
-
-
-def _world_cell(way: dict[str, Any], name: str) -> str:
-    share = way["cells"]["official"].get(name)
-    if share is None:
-        return ""
-    return f"{share['accuracy']:.1f} % ({share['asked']}) ± {way['extras']['over seeds'][name]['sd']:.1f}"
 
 
 def tokens(report: dict[str, Any]) -> str:

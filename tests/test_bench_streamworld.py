@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_bench_run import run_cli
 
-from streamvlm.benchmarks import ablation, harness, streamworld, tables
+from streamvlm.benchmarks import ablation, harness, streamworld, tables, world_table
 from streamvlm.benchmarks.core.records import Result, Sample, Turn
 from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld, matched
@@ -122,27 +122,50 @@ def test_the_last_line_has_an_accuracy_and_a_denominator_for_every_cell(tmp_path
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small run of some ways, in two shards."""
     root = tmp_path_factory.mktemp("streamworld")
     threads = torch.get_num_threads()
+    ways = ["sink_window", "notes", "held_out", "blind", "constant"]
+    options = [*FLAGS, "--threads", "1", "--clips", "6", "--out", str(root / "runs"), "--ways", *ways]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness, "RESULTS", root)
-        ways = ["--ways", "sink_window", "memory", "notes", "blind", "constant"]
-        streamworld.main([*FLAGS, *ways, "--save", "--threads", "1", "--out", str(root / "runs"),
-                          "--picture", str(root / "streamworld.svg")])  # fmt: skip
+        for shard in ("1/2", "2/2"):
+            streamworld.main([*options, "--shard", shard])
+        streamworld.main([*options, "--collect", "--save", "--picture", str(root / "streamworld.svg")])
         yield root
     torch.set_num_threads(threads)
 
 
 def test_the_readme_has_a_row_for_every_cell_and_a_column_for_every_way(measured: Path) -> None:
     report: dict[str, Any] = json.loads((measured / "streamworld.json").read_text())
-    assert list(report["ways"]) == ["sink_window", "memory", "notes", "blind", "constant"]
+    assert list(report["ways"]) == ["sink_window", "notes", "held_out", "blind", "constant"]
+    assert report["looks"] == "seen" and report["ways"]["sink_window"]["extras"]["seeds"] == 2, "both shards"
     text = tables.section("streamworld", measured)
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("|")}
     cells = report["ways"]["sink_window"]["cells"]["official"]
-    assert all(f"\n| {cell} |" in text for cell in cells) and "watch" in cells and "narrate" in cells
-    assert "| the same, with memory on disk | with memory and notes | black picture | most frequent answer |" in text
-    assert "F1" in text and "streamvlm.benchmarks.streamworld" in text
+    assert lines.keys() >= {*cells, "**present**", "time", "tokens read"} and "watch" in cells and "narrate" in cells
+    assert lines["kind"].count("|") == 8 and "| … with both |" in lines["kind"]
+    shown = [way["cells"]["official"].get("color", {}).get("asked") for way in report["ways"].values()]
+    assert shown[-2] != shown[0] and f"({shown[-2] or ''}" in lines["color"], "fewer questions are said in the cell"
+    assert "F1" in text and "On looks that training never showed" in text and "benchmarks.streamworld" in text
     drawn = (measured / "streamworld.svg").read_text()
-    assert drawn.startswith("<svg") and "episode" in drawn
+    assert drawn.startswith("<svg") and "backward" in drawn and "StreamVLM" in drawn
+
+
+def test_every_way_has_a_name_and_all_are_asked_the_same() -> None:
+    assert streamworld.WAYS.keys() == world_table.WATCHERS.keys()
+    benchmark = StreamWorld(SMALL)
+    asked = [s for s in benchmark.load(Path()) if s.alert is None]
+    for way, chosen in streamworld.WAYS.items():
+        assert chosen.protocol in benchmark.protocols(), way
+        its = [s for s in benchmark.adjusted(**chosen.exams).load(Path()) if s.alert is None]
+        assert way == "held_out" or its == asked[: len(its)], way
+
+
+def test_only_all_shards_together_have_a_result(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        streamworld.main(["--shard", "1/2", "--picture", "x.svg"])
+    assert "run --collect when all are done" in capsys.readouterr().err
 
 
 def test_the_ablation_asks_of_the_past_only_and_shows_what_notes_cost(
@@ -172,3 +195,5 @@ def test_wrong_sizes_are_refused() -> None:
         Exams(seeds=0)
     with pytest.raises(ValueError, match="longest must be at least 60 s, or 0"):
         Exams(longest=-1)
+    with pytest.raises(ValueError, match="looks must be one of all, seen, held_out, got 'new'"):
+        Exams(looks="new")  # type: ignore[arg-type]

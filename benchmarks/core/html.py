@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-COLORS = ("#2b6cb0", "#dd6b20", "#38a169", "#805ad5", "#d53f8c", "#718096", "#b7791f", "#319795")
+COLORS = (
+    "#2b6cb0", "#dd6b20", "#38a169", "#805ad5", "#d53f8c", "#718096", "#b7791f", "#319795", "#1a365d", "#f6ad55",
+    "#a0aec0",
+)  # fmt: skip
 ROW, BAR, LEFT, WIDTH = 6, 11, 250, 560  # pixels: between groups, of a bar, of the names, of 100 %
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
@@ -34,8 +37,10 @@ def plot(bars: Mapping[str, Mapping[str, float]]) -> str:
         for k, (name, value) in enumerate(values.items()):
             parts.append(_bar(height + k * BAR, value, colors[name]))
         height += BAR * len(values) + ROW
+    size = f'width="{LEFT + WIDTH + 70}" height="{height}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 70}" height="{height}">{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui,sans-serif">'
+        f'<rect {size} fill="white"/>{"".join(parts)}</svg>'
     )
 
 

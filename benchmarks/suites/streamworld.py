@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.footage import Footage
@@ -21,6 +21,7 @@ from streamvlm.benchmarks.core.scores import OFFICIAL, Mark, Share, f1, micro, p
 from streamvlm.benchmarks.measure import mean_and_sd
 from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.world.exam import ASKED, DISTANCES, WINDOW, exam
+from streamvlm.world.happenings import Looks
 from streamvlm.world.kinds import KINDS
 from streamvlm.world.questions import TimedQuestion
 from streamvlm.world.story import Story
@@ -47,10 +48,13 @@ class Exams:
     narrated: bool = True  # whether it is to tell what happens
     tail: float = 600.0  # seconds of stream after the first moment at which the longest distance can be asked about
     kinds: tuple[str, ...] = ASKED  # of question
+    looks: Looks = "all"  # all, those that training shows (seen), or mostly those that it never does (held_out)
 
     def __post_init__(self) -> None:
         if min(self.seed_base, self.watches) < 0 or min(self.seeds, self.per_cell) < 1:
             raise ValueError(f"needs seed_base and watches >= 0, seeds and per_cell >= 1, got {self}")
+        if self.looks not in get_args(Looks):
+            raise ValueError(f"looks must be one of {', '.join(get_args(Looks))}, got {self.looks!r}")
         if not self.distances:
             raise ValueError(
                 f"longest must be at least {DISTANCES[1]:g} s, or 0 for the window only, got {self.longest}"
@@ -102,53 +106,53 @@ class StreamWorld(Benchmark):
         alone = replace(STREAM, name="notes_alone", notes=True)
         return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, alone, *BASELINES)}
 
+    def story(self, video: str) -> Story:
+        """The story of a stream; streams are named by their seeds."""
+        return Story(int(video), looks=self.exams.looks)
+
     def load(self, annotations: Path) -> list[Sample]:
         """All seeds, in order; of a seed, its questions in order of time and then its watches."""
         made = self.exams
         return [
             sample
-            for seed in range(made.seed_base, made.seed_base + made.seeds)
+            for seed in map(str, range(made.seed_base, made.seed_base + made.seeds))
             for sample in (*self._questions(seed), *self._watches(seed), *self._narration(seed))
         ]
 
     def footage(self, video: str, root: Path | None) -> Footage:
         """Rendered as it is looked at."""
-        return Rendered(Story(int(video)), self.exams.seconds)
+        return Rendered(self.story(video), self.exams.seconds)
 
-    def _questions(self, seed: int) -> Iterator[Sample]:
+    def _questions(self, seed: str) -> Iterator[Sample]:
         made = self.exams
         count, distances = made.per_cell * made.cells, made.distances
-        asked = exam(Story(seed), made.seconds, count, kinds=made.kinds, distances=distances)
+        asked = exam(self.story(seed), made.seconds, count, kinds=made.kinds, distances=distances)
         for number, one in enumerate(asked):
-            yield _question(one, f"{seed}/{number}", str(seed))
+            yield _question(one, f"{seed}/{number}", seed)
 
-    def _watches(self, seed: int) -> Iterator[Sample]:
+    def _watches(self, seed: str) -> Iterator[Sample]:
         made = self.exams
         if not made.watches:
             return
-        for number, watch in enumerate(watches_for(Story(seed), made.seconds, made.watches)):
+        for number, watch in enumerate(watches_for(self.story(seed), made.seconds, made.watches)):
             # One that never comes true is due nowhere: any alarm of it is false.
             due = tuple(onset.since for onset in watch.onsets) or (made.seconds,)
             alert = Alert(due, made.seconds, condition=watch.condition, count=None)
-            yield Sample(
-                f"{seed}/watch/{number}", WATCH, str(seed), 0.0, "", "", "proactive", alert=alert, group=str(seed)
-            )
+            yield Sample(f"{seed}/watch/{number}", WATCH, seed, 0.0, "", "", "proactive", alert=alert, group=seed)
 
-    def _narration(self, seed: int) -> Iterator[Sample]:
+    def _narration(self, seed: str) -> Iterator[Sample]:
         if self.exams.narrated:
             alert = Alert((0.0,), self.exams.seconds)
-            yield Sample(
-                f"{seed}/{NARRATE}", NARRATE, str(seed), 0.0, "", "", "narration", alert=alert, group=str(seed)
-            )
+            yield Sample(f"{seed}/{NARRATE}", NARRATE, seed, 0.0, "", "", "narration", alert=alert, group=seed)
 
     def happened(self, sample: Sample) -> Sequence[Told]:
         """What there was to narrate."""
-        return narration(Story(int(sample.video)), self.exams.seconds)
+        return narration(self.story(sample.video), self.exams.seconds)
 
     def onsets(self, sample: Sample) -> Sequence[Onset]:
         """The times a watch came true."""
-        seed, _, number = sample.id.split("/")
-        return watches_for(Story(int(seed)), self.exams.seconds, self.exams.watches)[int(number)].onsets
+        number = int(sample.id.rpartition("/")[2])
+        return watches_for(self.story(sample.video), self.exams.seconds, self.exams.watches)[number].onsets
 
     @cached_property
     def _constants(self) -> Mapping[str, str]:

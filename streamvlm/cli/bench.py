@@ -57,6 +57,7 @@ def run(  # noqa: PLR0913 -- a flag each
     watches: Annotated[int | None, typer.Option(help="streamworld: conditions to be told of, per seed.")] = None,
     narrated: Annotated[bool | None, typer.Option(help="streamworld: whether it also narrates.")] = None,
     tail: Annotated[float | None, typer.Option(help="streamworld: seconds after the longest distance.")] = None,
+    looks: Annotated[str | None, typer.Option(help="streamworld: all, seen or held_out (in training).")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed samples of an earlier start again.")] = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings.")] = None,
     **settings: Any,  # noqa: ANN401
@@ -75,7 +76,7 @@ def run(  # noqa: PLR0913 -- a flag each
         changes = given({"context": context, "frames": frames} | {k: flags.get(k) for k in TO_PROTOCOL})
         making = {
             "seed_base": seed_base, "seeds": seeds, "per_cell": per_cell, "longest": longest, "watches": watches,
-            "tail": tail, "narrated": narrated,
+            "tail": tail, "narrated": narrated, "looks": looks,
         }  # fmt: skip
         benchmark = find(name).adjusted(**given(making))
         protocol = protocol or next(iter(benchmark.protocols()))
