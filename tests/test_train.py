@@ -11,10 +11,11 @@ from training import MICRO, specs
 from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.clips import Clips, load_clips
 from streamvlm.train.curriculum import learning_rate, seen_pairs
-from streamvlm.train.episodes import Asked, Episode, Shot, make_episode
+from streamvlm.train.episodes import Asked, Episode, make_episode
 from streamvlm.train.learner import Learner
-from streamvlm.train.packing import PADDING, Packer, visibility
+from streamvlm.train.packing import BROUGHT, PADDING, Packer, visibility
 from streamvlm.train.plan import Stage, load_plan
+from streamvlm.train.shots import Shot
 from streamvlm.train.vocabulary import build_tokenizer
 from streamvlm.world.questions import Question
 from streamvlm.world.scene import COLORS, SHAPES
@@ -70,10 +71,10 @@ def test_visibility_is_the_rule_row_by_row() -> None:
     block = torch.tensor([[0, 0, 0, 0, 1, 1, 2, 2, PADDING]])
     moment = torch.tensor([[-1, 0, 0, 1, 0, 0, 1, 1, PADDING]])
     recalled = torch.tensor([[False, False, True, *[False] * 6]])
-    mask = visibility(block, moment, recalled)[0]
+    mask = visibility(block, moment, recalled.long() * BROUGHT)[0]
     for q in range(9):
         for k in range(9):
-            own = block[0, q] == block[0, k]
+            own = block[0, q] == block[0, k] != 0
             stream = block[0, k] == 0 and block[0, q] != PADDING and moment[0, k] <= moment[0, q]
             if recalled[0, k] and block[0, q] == 0:
                 stream = stream & recalled[0, q]  # the window never sees what was brought back

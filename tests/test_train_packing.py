@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from driver import random_blocks
@@ -17,8 +19,9 @@ from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
 from streamvlm.settings import ModelConfig
 from streamvlm.train.architecture import export, new_model
-from streamvlm.train.episodes import Asked, Episode, Shot
-from streamvlm.train.packing import Packer
+from streamvlm.train.episodes import Asked, Episode
+from streamvlm.train.packing import LIVE, Packer
+from streamvlm.train.shots import Shot
 from streamvlm.types import Kind
 from streamvlm.world.questions import Question
 
@@ -73,6 +76,19 @@ def test_a_question_sees_what_is_brought_back_from_where_it_was_trained_to(embed
     positions, mask = batch.positions[0], batch.mask[0, 0]
     mine = (batch.block[0] == 1).nonzero().squeeze(1)[: len(question)]
     assert [distances(positions[i], positions[mask[i]]) for i in mine] == inference
+
+    # With the past in which they were seen, the question sees the same, and they see what they saw then.
+    past = tuple(Shot(0, frame, blocks[frame].tokens.pts, max(0, frame - 1)) for frame in (0, 1))
+    longer = Episode(False, (shots[0], *past, *shots[1:]), 2, (replace(asked, shot=asked.shot + 2),), past=2)
+    packed = Packer(embedded).batch([longer])
+    positions, mask = packed.positions[0], packed.mask[0, 0]
+    mine = (packed.block[0] == 1).nonzero().squeeze(1)[: len(question)]
+    assert [distances(positions[i], positions[mask[i]]) for i in mine] == inference
+    live = Packer(embedded).batch([Episode(False, (*past, *shots[1:3]), 0, ())])
+    then = [distances(p, live.positions[0][m]) for p, m in zip(live.positions[0], live.mask[0, 0], strict=True)]
+    old = (Packer(embedded).rows(longer).origin != LIVE).nonzero().squeeze(1)
+    assert [distances(positions[i], positions[mask[i]]) for i in old] == then
+    assert not mask[int(old[-1]) + 1 : int(mine[0]), old].any(), "the window sees neither"
 
 
 def distances(position: Tensor, others: Tensor) -> list[list[int]]:

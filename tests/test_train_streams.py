@@ -100,8 +100,8 @@ def test_episodes_with_dropping_keep_the_sink_the_recalled_and_the_windows_first
     for episode in episodes:
         assert episode.kept is not None
         assert episode.kept.shape == (len(episode.shots), 16)
-        assert episode.kept[: episode.recalled + 2].all()
-    shares = [e.kept[e.recalled + 2 :].float().mean() for e in episodes if e.kept is not None]
+        assert episode.kept[: 1 + episode.past + episode.recalled + 1].all()
+    shares = [e.kept[e.past + e.recalled + 2 :].float().mean() for e in episodes if e.kept is not None]
     assert 0.02 < torch.stack(shares).mean() < 0.6
 
 
@@ -165,7 +165,7 @@ def test_frames_are_labelled_with_what_happens_in_them(clips: Clips, packer: Pac
 def test_the_frame_before_is_the_one_the_window_showed_before(clips: Clips, packer: Packer) -> None:
     episode = make_episode(clips, 10, 2, random.Random(1), Recipe(recall=1.0))
     before = packer.batch([episode]).before.tolist()
-    window = 1 + episode.recalled
+    window = 1 + episode.past + episode.recalled
     assert before[0] == episode.shots[0].frame, "nothing came before the sink"
     assert before[window + 1 :] == [shot.frame for shot in episode.shots[window:-1]]
     stride = episode.shots[window + 1].frame - episode.shots[window].frame

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from streamvlm.prompts import at_moment, with_notes
 from streamvlm.train.clips import Clips
 from streamvlm.train.happening import happening
 from streamvlm.train.redundancy import Dropping, keep_mask
+from streamvlm.train.shots import Recollection, Shot, brought_back
 from streamvlm.world import standing
 from streamvlm.world.choices import lettered
 from streamvlm.world.kinds import make, moment
@@ -32,16 +32,6 @@ _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are 
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """One frame of an episode and the time written before it."""
-
-    clip: int
-    frame: int
-    pts: float  # seconds
-    before: int  # the frame of the clip that was shown just before it; itself where none was
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """A question asked right after a frame of the episode."""
 
@@ -55,11 +45,12 @@ class Episode:
     """What one training sequence holds, before it becomes tokens."""
 
     system: bool  # whether a system prompt opens it
-    shots: tuple[Shot, ...]  # the sink frame, what was brought back, the window
-    recalled: int  # how many shots after the sink were brought back: questions see them, the window does not
+    shots: tuple[Shot, ...]  # the sink frame, the past of what was brought back, what was brought back, the window
+    recalled: int  # how many shots were brought back: questions see them, the window does not
     asked: tuple[Asked, ...]
     kept: Tensor | None = None  # bool [shots, tokens] what of each shot is there; None: everything
     happenings: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()  # (shot, what is happening in it), where known
+    past: int = 0  # how many shots after the sink are seen only by what was brought back
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,9 @@ class _Author:
         self.window = [
             Shot(self.clip, frame, start + i * stride / fps, max(0, frame - stride)) for i, frame in enumerate(firsts)
         ]
-        self.recalled = self._brought_back(stride, start) if window and rng.random() < recipe.recall else []
+        recalls = window and rng.random() < recipe.recall
+        self.back = brought_back(clips, self.sink, self.window, stride, rng) if recalls else Recollection()
+        self.lead = 1 + len(self.back.past) + len(self.back.shots)  # shots before the window
 
     def _opening(self, stride: int) -> tuple[Shot, float]:
         """The sink and the time of the window's first frame."""
@@ -108,22 +101,6 @@ class _Author:
         frame = rng.randrange(self.clips.spec.frames)
         return Shot(self.clip, frame, far, frame), start
 
-    def _brought_back(self, stride: int, start: float) -> list[Shot]:
-        """One to three runs of one to four frames from earlier, each at a time of its own."""
-        rng, fps, shots = self.rng, self.clips.spec.fps, []
-        runs = rng.randint(1, 3)
-        times = sorted(rng.uniform(0, max(0.1, start - 4)) for _ in range(runs))
-        for time in times:
-            length = rng.randint(1, 4)
-            same = self.first > length * stride and rng.random() < 0.6
-            clip = self.clip if same else rng.randrange(self.clips.spec.clips)
-            last = self.first if same else self.clips.spec.frames
-            frame = rng.randrange(max(1, last - length * stride))
-            time = round(time * 2) / 2 if rng.random() < 0.7 else time
-            frames = [frame + i * stride for i in range(length)]
-            shots += [Shot(clip, f, time + (f - frame) / fps, max(0, f - stride)) for f in frames]
-        return shots if all(b.pts > a.pts for a, b in pairwise(shots)) else shots[:1]
-
     @property
     def story(self) -> Story:
         return self.clips.stories[self.clip]
@@ -133,7 +110,8 @@ class _Author:
         return shot.frame / self.clips.spec.fps
 
     def write(self, questions: int) -> Episode:
-        shots = (self.sink, *self.recalled, *self.window)
+        back = self.back
+        shots = (self.sink, *back.past, *back.shots, *self.window)
         asked: list[Asked] = []
         kinds = {k: w for k, w in self.recipe.kinds.items() if self.clips.spec.kind == "slow" or k in _TIMELESS}
         for _ in range(questions * 6):
@@ -144,7 +122,8 @@ class _Author:
             if made:
                 asked.append(replace(made, question=self._finish(made.question)))
         kept = self._kept() if self.rng.random() < self.recipe.dropping else None
-        return Episode(self.rng.random() < 0.15, shots, len(self.recalled), tuple(asked), kept, self._happenings())
+        system, told = self.rng.random() < 0.15, self._happenings()
+        return Episode(system, shots, len(back.shots), tuple(asked), kept, told, len(back.past))
 
     def _happenings(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
         """What happens in each frame of the window before which a second is to be seen."""
@@ -162,7 +141,7 @@ class _Author:
         frames = [self.first - lead * stride + i * stride for i in range(lead + len(self.window))]
         mask = keep_mask(self.clips.frames[self.clip, frames], rule)[lead:] if frames else torch.ones(0, 16) > 0
         mask[:1] = True
-        return torch.cat((torch.ones(1 + len(self.recalled), mask.shape[1], dtype=torch.bool), mask))
+        return torch.cat((torch.ones(self.lead, mask.shape[1], dtype=torch.bool), mask))
 
     def _finish(self, question: Question) -> Question:
         if question.others and self.rng.random() < self.recipe.options:
@@ -190,7 +169,7 @@ class _Author:
 
     def _index(self, shot: int) -> int:
         """Where a frame of the window stands among the episode's shots."""
-        return 1 + len(self.recalled) + shot
+        return self.lead + shot
 
     def _evidence(self, question: Question, shot: int) -> tuple[int, ...]:
         if question.task in ("note", "noted"):
@@ -219,8 +198,8 @@ class _Author:
 
     def _earlier(self, shot: int) -> Asked | None:
         """About a frame that was seen earlier, in the window or brought back, named by the time before it."""
-        back = bool(self.recalled) and self.rng.random() < 0.6
-        line = self.recalled if back else self.window[: shot + 1]
+        back = bool(self.back.shots) and self.rng.random() < 0.6
+        line = self.back.shots if back else self.window[: shot + 1]
         index = self.rng.randrange(len(line))
         about, now = line[index], self.window[shot].pts
         ago = round(now - about.pts)
@@ -231,7 +210,7 @@ class _Author:
             return None
         plain = question.text.removesuffix(f" {named}?") + "?"
         text = restyle(question.text if self.rng.random() < 0.8 else plain, self.rng)
-        place = 1 + index if back else self._index(index)
+        place = 1 + len(self.back.past) + index if back else self._index(index)
         return Asked(self._index(shot), replace(question, text=at_moment(about.pts, text)), (place,))
 
     def _noted(self, view: View) -> Question | None:
@@ -245,7 +224,7 @@ class _Author:
         return question and replace(question, text=with_notes(lines, question.text))
 
 
-def _shown(line: list[Shot], index: int) -> bool:
+def _shown(line: Sequence[Shot], index: int) -> bool:
     """Whether the second before a shot is there to be seen as well."""
     return index > 1 and line[index].pts - line[index - 2].pts <= 2 * standing.SECOND / 1.9
 

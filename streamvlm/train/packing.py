@@ -17,6 +17,7 @@ from streamvlm.train.vocabulary import END
 
 PADDING = -1
 STREAM = 0
+LIVE, BROUGHT, PAST = 0, 1, 2
 _REMEMBERED = 50_000  # texts; most hold a time and are never seen again
 _SYSTEM = "You are a helpful assistant."
 
@@ -30,7 +31,7 @@ class Rows:
     visual: Tensor  # bool [n]
     block: Tensor  # int64 [n] STREAM, or the number of the question block, from 1
     moment: Tensor  # int64 [n] frame a row belongs to; -1 the prefix; for a block, the last frame it sees
-    recalled: Tensor  # bool [n] rows of frames that were brought back: questions see them, the window does not
+    origin: Tensor  # int64 [n] LIVE, BROUGHT back, or the PAST in which what is brought back was seen
     targets: Tensor  # int64 [n] the token to predict, PADDING where none is learnt
 
 
@@ -100,7 +101,7 @@ class Packer:
             ids=padded("ids", 0),
             positions=padded("positions", 0),
             visual=visual,
-            mask=visibility(block, moment, padded("recalled", 0)).unsqueeze(1),
+            mask=visibility(block, moment, padded("origin", LIVE)).unsqueeze(1),
             targets=targets,
             block=block,
             pointers=_pointers(episodes, block, moment, visual, targets),
@@ -116,11 +117,19 @@ class Packer:
         prefix = self._prefixes[episode.system]
         parts.append(_stream_rows(prefix, cursor, -1))
         cursor += prefix.extent
-        for index, shot in enumerate(episode.shots):
-            layout = self._model.frame_layout(GRID, shot.pts)
-            rows = _stream_rows(layout, cursor, index, recalled=0 < index <= episode.recalled)
+        layouts = [self._model.frame_layout(GRID, shot.pts) for shot in episode.shots]
+        past = 1 + episode.past  # shots up to the first that was brought back
+        # The past ends where what is brought back begins, as it did when that was seen.
+        before = cursor + layouts[0].extent - sum(layout.extent for layout in (prefix, *layouts[1:past]))
+        if episode.past:
+            parts.append(_stream_rows(prefix, before, 0, PAST))
+            before += prefix.extent
+        for index, layout in enumerate(layouts):
+            origin = LIVE if not 0 < index < past + episode.recalled else PAST if index < past else BROUGHT
+            rows = _stream_rows(layout, before if origin == PAST else cursor, index, origin)
             parts.append(rows if episode.kept is None else _without(rows, episode.kept[index]))
-            cursor += layout.extent
+            before += layout.extent if origin == PAST else 0
+            cursor += layout.extent if origin != PAST else 0
             ends.append(cursor)
         for number, asked in enumerate(episode.asked, start=1):
             parts.append(self._question_rows(asked, number, ends[asked.shot]))
@@ -133,7 +142,7 @@ class Packer:
         targets[len(question) - 1 : -1] = answer
         positions = torch.arange(cursor, cursor + len(ids)).unsqueeze(1).expand(-1, 3)
         same = torch.ones_like(ids)
-        return Rows(ids, positions, same < 0, same * number, same * asked.shot, same < 0, targets)
+        return Rows(ids, positions, same < 0, same * number, same * asked.shot, same * LIVE, targets)
 
     def _text(self, text: str) -> Layout:
         if len(self._questions) > _REMEMBERED:
@@ -150,12 +159,10 @@ class Packer:
         return self._answers[text]
 
 
-def _stream_rows(layout: Layout, cursor: int, moment: int, recalled: bool = False) -> Rows:
+def _stream_rows(layout: Layout, cursor: int, moment: int, origin: int = LIVE) -> Rows:
     same = torch.ones_like(layout.ids)
-    brought = (same > 0) & recalled
-    return Rows(
-        layout.ids, layout.positions + cursor, layout.visual, same * STREAM, same * moment, brought, same * PADDING
-    )
+    positions, stream = layout.positions + cursor, same * STREAM
+    return Rows(layout.ids, positions, layout.visual, stream, same * moment, same * origin, same * PADDING)
 
 
 def _kept(episode: Episode) -> Tensor:
@@ -169,18 +176,23 @@ def _without(rows: Rows, kept: Tensor) -> Rows:
     return Rows(*(getattr(rows, name)[there] for name in Rows.__slots__))
 
 
-def visibility(block: Tensor, moment: Tensor, recalled: Tensor | None = None) -> Tensor:
+def visibility(block: Tensor, moment: Tensor, origin: Tensor | None = None) -> Tensor:
     """bool [b, n, n]: stream rows see the earlier stream, a question's block the stream up to its moment and itself.
 
-    The window does not see the rows that were brought back, bool [b, n], if there are any.
+    By `origin`, int64 [b, n]: the window does not see what was brought back, and only what was brought back sees its
+    past, which has a sink of its own.
     """
     rows, columns = block.unsqueeze(2), block.unsqueeze(1)
     earlier = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool).tril()
     in_time = moment.unsqueeze(1) <= moment.unsqueeze(2)
     stream = (columns == STREAM) & (rows != PADDING) & in_time
-    if recalled is not None:
-        stream &= ~(recalled.unsqueeze(1) & (rows == STREAM) & ~recalled.unsqueeze(2))
-    return earlier & (stream | (rows == columns))
+    if origin is not None:
+        seer, seen = origin.unsqueeze(2), origin.unsqueeze(1)
+        stream &= (seen == LIVE) | (seer != LIVE) | ((seen == BROUGHT) & (rows != STREAM))
+        has_past = (origin == PAST).any(1).view(-1, 1, 1)
+        stream &= ~(has_past & (seen == LIVE) & (seer != LIVE))
+    own = (rows == columns) & (columns != STREAM)
+    return earlier & (stream | own)
 
 
 def _pointers(episodes: Sequence[Episode], block: Tensor, moment: Tensor, visual: Tensor, targets: Tensor) -> Pointers:
