@@ -224,6 +224,25 @@ def test_an_answer_is_stopped_and_another_visitor_is_not_kept_waiting(
         done(ann, waiting, "cancelled")
 
 
+def test_a_long_conversation_scrolls_beside_the_video(chromium: Any, agent: Agent, tmp_path: Path) -> None:
+    with served(agent, tmp_path) as url:
+        page = opened(chromium.new_context(viewport={"width": 1280, "height": 800}), url)
+        page.evaluate(
+            """() => {
+              const said = document.createElement("article");
+              said.innerHTML = "<p>something</p>".repeat(200);
+              document.querySelector("#transcript").append(said);
+            }"""
+        )
+        low, high = page.evaluate(
+            "(({ clientHeight, scrollHeight }) => [clientHeight, scrollHeight])(document.querySelector('#transcript'))"
+        )
+        assert 200 < low < 800 < high
+        box = page.locator("#question").bounding_box()
+        assert box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 800
+        assert page.evaluate("document.documentElement.scrollHeight") <= 900
+
+
 def told_full(context: Any, url: str) -> str:
     """What a visitor is told for whom there is no place."""
     page = context.new_page()

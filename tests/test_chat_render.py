@@ -9,7 +9,7 @@ import pytest
 
 from streamvlm.demo.chat.clock import clock, cue
 from streamvlm.demo.chat.export import as_json, as_markdown, as_webvtt
-from streamvlm.demo.chat.render import Renderer
+from streamvlm.demo.chat.render import Renderer, joined
 from streamvlm.demo.chat.transcript import Entry, Transcript, entry_of
 
 EVIL = [
@@ -76,6 +76,18 @@ def test_an_answer_says_its_moment_and_shows_it() -> None:
     assert 'data-at="3.50"' in html
     assert 'data-at="60.50"' in html
     assert "saw 00:00-00:00, 00:02-00:03" in html
+
+
+def test_what_was_asked_about_a_moment_shows_that_moment() -> None:
+    html = Renderer().entry(entry("?", reply="yes", about=7.0))
+    assert 'data-at="7.00"' in html and 'data-at="3.50"' not in html
+    html = Renderer().entry(entry("?", reply="yes", about=7.0, moments=[(6.0, 7.0, 0.9)]))
+    assert 'data-at="6.50"' in html and 'data-at="7.00"' not in html
+
+
+def test_spans_that_touch_are_told_as_one() -> None:
+    assert joined([(0.0, 0.5), (4.0, 4.5), (4.5, 5.0), (5.5, 6.0)]) == [(0.0, 0.5), (4.0, 6.0)]
+    assert joined([]) == []
 
 
 def test_times_are_readable() -> None:

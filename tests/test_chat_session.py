@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from chatting import Pictures, answered, sample_pictures, sample_question, session_in, show, watch_camera
 
-from streamvlm import Agent, LoadChanged, Narrated, Note, NoteTaken, WatchConfig, WatchFired
+from streamvlm import Agent, LoadChanged, Narrated, Note, NoteTaken, StreamEnded, WatchConfig, WatchFired
 from streamvlm.demo.chat.commands import carry_out
 from streamvlm.demo.chat.feeds import FileFeed
 from streamvlm.demo.chat.hearing import hear
@@ -234,4 +234,7 @@ def test_what_the_stream_says_by_itself_is_entered(agent: Agent, tmp_path: Path,
     assert session.state()["load"] == "seeing less sharply"
     hear(session, run, LoadChanged(2.0, 0, "calm"))
     assert session.state()["load"] == ""
+    hear(session, run, LoadChanged(2.5, 7, "no questions"))
+    hear(session, run, StreamEnded(3.0, run.stream.stats))
+    assert session.state()["load"] == ""  # nothing has to be kept up with any more
     session.put_away()

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamvlm import Stream, StreamVLMError, Watch
+from streamvlm import Stream, StreamClosed, StreamVLMError, Watch
 from streamvlm.demo.chat.refusals import Refused
 
 COOLDOWN = 2.0  # seconds of stream between two firings of one watch
@@ -26,7 +26,8 @@ class Standing:
         """As JSON."""
         watch = self.watch
         seen = None if watch is None or watch.probability is None else round(watch.probability, 2)
-        trouble = "" if watch is None or watch.error is None else "It cannot be watched for here."
+        ended = watch is None or watch.error is None or isinstance(watch.error, StreamClosed)
+        trouble = "" if ended else "It cannot be watched for here."
         kept = {"number": self.number, "condition": self.condition, "paused": self.paused, "firings": self.firings}
         return {**kept, "probability": seen, "trouble": trouble}
 

@@ -39,6 +39,7 @@ def hear(session: Session, run: Run, event: StreamEvent) -> None:
     elif isinstance(event, Gap) and event.seconds >= NOTICED_GAP:
         add("notice", f"{clock(event.seconds)} of it were not seen.", run=number, at=event.pts)
     elif isinstance(event, StreamEnded) and not run.stream.closed:
+        session.load = ""
         told = f": {run.trouble}" if run.trouble else ". What was seen can still be asked about"
         at = event.pts if math.isfinite(event.pts) else None
         add("notice", f"{run.choice.name} has ended{told}.", run=number, at=at)

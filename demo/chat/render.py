@@ -6,6 +6,7 @@ pictures, and everything else is plain text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from markdown_it import MarkdownIt
@@ -14,6 +15,7 @@ from streamvlm.demo.chat.clock import clock
 from streamvlm.demo.chat.transcript import Entry
 
 SHOWN_MOMENTS = 4
+PAUSE = 1.5  # seconds
 STATUS = {
     "waiting": "waiting …",
     "writing": "writing …",
@@ -75,13 +77,26 @@ def moment(run: int, at: float, why: str) -> str:
     )
 
 
+def joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans in time order with those that touch, but for a pause nobody would notice, made one."""
+    found: list[tuple[float, float]] = []
+    for start, stop in spans:
+        if found and start - found[-1][1] < PAUSE:
+            start = found.pop()[0]
+        found.append((start, stop))
+    return found
+
+
 def _moments(entry: Entry) -> str:
     """The evidence: what was brought back, best first chosen, in time order; else the newest it saw."""
     if entry.open or entry.as_of is None:
         return ""
     best = sorted(entry.moments, key=lambda m: -m[2])[:SHOWN_MOMENTS]
     recalled = [moment(entry.run, (a + b) / 2, "remembered for this answer") for a, b, _ in sorted(best)]
-    newest = [] if entry.about is not None else [moment(entry.run, entry.as_of, "the newest picture it saw")]
-    saw = ", ".join(f"{clock(a)}-{clock(b)}" for a, b in entry.evidence[-2:]) if entry.about is None else ""
+    if entry.about is None:
+        newest = [moment(entry.run, entry.as_of, "the newest picture it saw")]
+    else:
+        newest = [] if recalled else [moment(entry.run, entry.about, "the moment that was asked about")]
+    saw = ", ".join(f"{clock(a)}-{clock(b)}" for a, b in joined(entry.evidence)[-2:]) if entry.about is None else ""
     note = f'<span class="saw">saw {saw}</span>' if saw else ""
     return f'<div class="moments">{"".join(recalled + newest)}{note}</div>'

@@ -59,7 +59,7 @@ export class Stage {
     if (fresh) this.enter(state);
     if (state.kind === "camera" && !state.ended) this.camera.start(state.fps);
     else if (this.camera.on) this.camera.stop();
-    $("#badge-now").textContent = state.now == null ? "" : clock(state.now);
+    $("#badge-now").textContent = state.now == null ? "" : `${state.source ?? ""} ${clock(state.now)}`.trim();
     $("#badge-load").textContent = state.load ?? "";
     $("#badge-live").hidden = !state.source || state.ended;
     const scrub = $("#scrub");
