@@ -135,12 +135,14 @@ def past(report: dict[str, Any]) -> str:
 def tokens(report: dict[str, Any]) -> str:
     """What each composition keeps and what it costs, on three kinds of stream, and the picture."""
     kinds = report["streams"]
+    measured = ("attention_error", "logit_kl") if "good_enough" in report else ()  # older results lack them
     rows = []
     for spec, found in report["compositions"].items():
         by_kind = [found["streams"][kind] for kind in kinds if kind in found["streams"]]
         shares = [f"{100 * one['kept']:.0f} % → {100 * one['accuracy_ratio']:.1f} %" for one in by_kind]
         shares += ["not run"] * (len(kinds) - len(shares))
-        rows.append([f"`{spec}`", *shares, f"{found['vit_ratio']:.2f}", f"{found['prefill_ratio']:.2f}"])
+        costs = [f"{found[key]:.2f}" for key in ("vit_ratio", "prefill_ratio", *measured)]
+        rows.append([f"`{spec}`", *shares, *costs])
     text = (
         f"`{report['model']}`: vision tokens kept → accuracy against no pruning, on {report['questions']} questions "
         "for each kind of stream, over worlds never trained or tuned on. ViT and prefill: time against no pruning in "
@@ -150,6 +152,7 @@ def tokens(report: dict[str, Any]) -> str:
     )
     picture = f"\n![Accuracy against tokens kept, for every composition]({PARETO})\n"
     head = ["composition", *(f"{kind}: kept → accuracy" for kind in kinds), "ViT", "prefill"]
+    head += ["attention error", "logit KL"][: len(measured)]
     return text + table(head, rows) + (picture if (README.parent / PARETO).exists() else "")
 
 

@@ -35,13 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     options = ["--model", str(root / "model"), "--threads", "1", "--save"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness, "RESULTS", root)
-        patch.setattr(flatness, "RESULTS", root)
         flatness.main([*options, *FLAT, "--picture", str(root / "flatness.svg")])
         lag.main([*options, *LAG])
         recall.main([*options, *RECALL])
         store.main([*options, "--hours", "0.2", "--turns", "1", "--folder", str(root)])
         present.main([*options, *PRESENT])
-        patch.setattr(tokens, "RESULTS", root)
         tokens.main([*options, *TOKENS, "--picture", str(root / "tokens.svg")])
         past.main([*options, *PAST])
         yield root
@@ -184,13 +182,14 @@ def test_tokens_compares_every_composition_on_every_kind_of_stream(folder: Path)
         for one in found["streams"].values():
             assert sum(task["asked"] for task in one["tasks"].values()) == report["questions"]
             assert one["vit_ratio"] > 0 and one["prefill_ratio"] > 0
+            assert one["attention_error"] > 0 and one["logit_kl"] >= 0
     capped = report["compositions"]["cap(3)"]["streams"]
     assert all(one["kept"] == pytest.approx(3 / 16, abs=1e-3) for one in capped.values())
     assert all(none["kept"] == 1 for none in report["none"].values())
     assert report["compositions"]["dtd"]["streams"]["static"]["kept"] < 0.6
     before = (folder / "tokens.svg").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "RESULTS", folder)
+        patch.setattr(harness, "RESULTS", folder)
         tokens.main(["--redraw", "--picture", str(folder / "tokens.svg")])
     assert (folder / "tokens.svg").read_bytes() == before
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm import Agent, Frame, FramePerceived, Stream, StreamEnded, StreamStats, load_model
-from streamvlm.benchmarks.harness import RESULTS, finish, load
 from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive, quantiles
+from streamvlm.benchmarks.perf.drawing import add_picture, conclude, parse_with_picture
+from streamvlm.benchmarks.perf.picture import SIZE, draw_curves
 
 OURS = "sink_window"
 # Frames each baseline watches at most: their cost is plain long before, and they are slow.
@@ -170,24 +170,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, default=2.0, help="frames per second of stream time")
     parser.add_argument("--window-seconds", type=float, default=16.0, help="of the windowed policies")
     parser.add_argument("--full-capacity", type=positive, default=32768, help="tokens full attention may keep")
-    parser.add_argument("--picture", type=Path, help="draw the curves into this .svg or .png")
-    parser.add_argument("--redraw", action="store_true", help="only draw --picture again, from the saved result")
-    arguments = parser.parse_args(argv)
-    if arguments.redraw and not arguments.picture:
-        parser.error("--redraw needs --picture")
-    return arguments
+    add_picture(parser, "the curves")
+    return parse_with_picture(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run it."""
-    arguments = parse(argv)
-    result = load(RESULTS / "flatness.json") if arguments.redraw else measure(arguments)
-    if arguments.picture:
-        from streamvlm.benchmarks.perf.picture import draw_curves  # here: matplotlib is slow to load
-
-        draw_curves(result, arguments.picture)
-    if not arguments.redraw:
-        finish(result, save=arguments.save, name="flatness")
+    conclude(parse(argv), "flatness", measure, draw_curves, SIZE)
 
 
 if __name__ == "__main__":

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
+SIZE = (8.4, 4.8)  # inches
 # Okabe and Ito's colours, told apart by every eye, and a mark for each kind of stream.
 STYLES = {"static": ("#0072B2", "o"), "moving": ("#D55E00", "s"), "fading": ("#009E73", "^")}
 
 
-def draw_pareto(report: dict[str, Any], path: Path) -> None:
+def draw_pareto(axes: Any, report: dict[str, Any]) -> None:  # noqa: ANN401
     """One mark for a composition on a kind of stream; a line joins those that nothing beats."""
-    settings = {"svg.hashsalt": "streamvlm", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(8.4, 4.8), layout="constrained")
-        axes = figure.subplots()
-        for camera in report["streams"]:
-            _draw_kind(axes, camera, report["compositions"])
-        axes.axvline(100 * report["most_kept"], color="#999999", linewidth=1, linestyle=":")
-        axes.axhline(98, color="#999999", linewidth=1, linestyle=":")
-        axes.set(xlabel="vision tokens kept, %", ylabel="accuracy against no pruning, %", xlim=(0, 102))
-        axes.grid(color="#eeeeee", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, title="camera", loc="lower right")
-        axes.set_title(f"Accuracy against tokens kept ({report['model']})", loc="left", fontsize=12)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+    for camera in report["streams"]:
+        _draw_kind(axes, camera, report["compositions"])
+    axes.axvline(100 * report["most_kept"], color="#999999", linewidth=1, linestyle=":")
+    axes.axhline(98, color="#999999", linewidth=1, linestyle=":")
+    axes.set(xlabel="vision tokens kept, %", ylabel="accuracy against no pruning, %", xlim=(0, 102))
+    axes.grid(color="#eeeeee", linewidth=0.8)
+    axes.legend(frameon=False, title="camera", loc="lower right")
+    axes.set_title(f"Accuracy against tokens kept ({report['model']})", loc="left", fontsize=12)
 
 
 def _draw_kind(axes: Any, camera: str, compositions: dict[str, Any]) -> None:  # noqa: ANN401

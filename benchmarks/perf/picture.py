@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
-
+SIZE = (8.4, 4.4)  # inches
 # What a policy is called in the picture, and its colour (Okabe and Ito's, told apart by every eye).
 STYLES = {
     "sink_window": ("StreamVLM: sink + window", "#0072B2"),
@@ -18,17 +14,11 @@ STYLES = {
 }
 
 
-def draw_curves(report: dict[str, Any], path: Path) -> None:
+def draw_curves(axes: Any, report: dict[str, Any]) -> None:  # noqa: ANN401
     """Milliseconds a step against frame number, both on log scales, one line a policy, named at its end."""
-    settings = {"svg.hashsalt": "streamvlm", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=(8.4, 4.4), layout="constrained")
-        axes = figure.subplots()
-        for policy, result in report["policies"].items():
-            _draw_curve(axes, policy, result)
-        _dress(axes, report)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, facecolor="white", metadata={"Date": None} if path.suffix == ".svg" else None)
+    for policy, result in report["policies"].items():
+        _draw_curve(axes, policy, result)
+    _dress(axes, report)
 
 
 def _draw_curve(axes: Any, policy: str, result: dict[str, Any]) -> None:  # noqa: ANN401
@@ -44,6 +34,8 @@ def _draw_curve(axes: Any, policy: str, result: dict[str, Any]) -> None:  # noqa
 
 
 def _dress(axes: Any, report: dict[str, Any]) -> None:  # noqa: ANN401
+    from matplotlib.ticker import FuncFormatter  # here: slow to load
+
     plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     axes.margins(y=0.09)
     axes.set(xscale="log", yscale="log", xlabel="frame", ylabel="ms per step")
@@ -53,6 +45,5 @@ def _dress(axes: Any, report: dict[str, Any]) -> None:  # noqa: ANN401
     axes.yaxis.set_major_formatter(plain)
     axes.yaxis.set_minor_formatter("")
     axes.grid(which="major", color="#dddddd", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
     window = f"{report['window_seconds']:g} s window at {report['fps']:g} frames/s"
     axes.set_title(f"Cost of seeing one more frame ({report['model']}, {window})", loc="left", fontsize=12)

@@ -84,10 +84,9 @@ class _Gate:
         self._reference, self._let_through, self._changing = self._newest, block.patch.pts, None
 
     def _differs(self, pixels: Tensor, reference: Tensor, steady: Steady) -> bool:
-        """Whether it does, however the camera is held; that is worked out only where it does as it is."""
+        """Whether it does, however it is held and lit; that is worked out only where it does as it is."""
         tau, peak = self._settings.tau, self._settings.peak
-        held = Steady(light=steady.light)
+        cameras = (None, steady) if steady.reach or steady.light > 1 else (None,)
         return all(
-            bool(distance(pixels, reference, slack=1, peak=peak, steady=camera).max() >= tau)
-            for camera in ((held, steady) if steady.reach else (held,))
+            bool(distance(pixels, reference, slack=1, peak=peak, steady=camera).max() >= tau) for camera in cameras
         )
