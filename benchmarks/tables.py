@@ -16,7 +16,7 @@ from typing import Any
 
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
-from streamvlm.benchmarks.thinking_tables import ablation, lag, thoughts, watches
+from streamvlm.benchmarks.thinking_tables import ablation, lag, live, thoughts, watches
 from streamvlm.benchmarks.world_table import streamworld
 
 README = HERE.parent / "README.md"
@@ -220,6 +220,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tokens": tokens,
     "ablation": ablation,
     "thoughts": thoughts,
+    "live": live,
     "watches": watches,
     "streamworld": streamworld,
 }

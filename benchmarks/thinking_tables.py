@@ -31,6 +31,13 @@ THOUGHTS = {
     "notes": "notes while watching",
     "tracked": "notes, and keeping track of the question",
 }
+LIVE = {
+    "snapshot": "as of its question",
+    "restarted": "begun again after every frame",
+    "overlapped": "live, overlapped",
+    "group_decoupled": "live, group-decoupled",
+    "gap_isolated": "live, gap-isolated",
+}
 TRIGGERS = {
     "probe": "yes or no, asked at every change",
     "commentary": "narration that names it",
@@ -148,6 +155,27 @@ def thoughts(report: dict[str, Any]) -> str:
         f"{_claimed(report['claim'])}\n\n"
     )
     head = ["thinking", "accuracy", "tokens after the question", "median time to the answer", "rows before, a minute"]
+    return text + table(head, rows)
+
+
+def live(report: dict[str, Any]) -> str:
+    """Accuracy of answers that see later frames, against those that do not."""
+    rows = [
+        [
+            LIVE[key],
+            "yes" if key in ("snapshot", "restarted") or key in report["trained_for"] else "no",
+            f"{_percent(one['accuracy'])} ({one['right']}/{one['asked']})",
+            _percent(one["as_snapshot"]),
+            f"{one['tokens_per_answer']:.1f}",
+            f"{one['saw_s_more']:.1f} s",
+        ]
+        for key, one in report["ways"].items()
+    ]
+    text = (
+        f"`{report['model']}` on {report['worlds']} streams of {report['length']:g} s: questions about the present, "
+        f"while a frame arrives for every token. Right is what was true when the question was asked.\n\n"
+    )
+    head = ["an answer", "trained for it", "accuracy", "as the snapshot's", "tokens written", "saw more of the stream"]
     return text + table(head, rows)
 
 

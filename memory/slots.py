@@ -286,6 +286,18 @@ class SlotCache:
         self.readers[reader] = ReaderState(self.epoch, cursor, cursor)
         return reader
 
+    def follow(self, reader: int) -> bool:
+        """Let a reader see what has been committed since it was opened or last followed; whether that is anything.
+
+        One that was shown rows from elsewhere stays where it is: they have their places among what it saw then.
+        """
+        state = self.readers[reader]
+        if state.hidden is not None or state.epoch == self.epoch:
+            return False
+        state.epoch = self.epoch
+        self.reclaim()
+        return True
+
     def fork_reader(self, reader: int) -> int:
         """Start a reader that sees the shared slots as of the same moment as another one does; returns its id."""
         other = self.readers[reader]

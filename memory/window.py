@@ -76,6 +76,7 @@ class Window:
         self.rebases = 0  # times all positions were shifted back
         self.count = TokenCount()
         self.on_evict: Callable[[KVBlock], bool] | None = None  # takes what leaves; False if it could not
+        self._seen = 0  # the cursor as of the last commit
         self._frames = 0
         self._heads: dict[int, Head] = {}
         self._pending: list[WindowEntry] = []
@@ -140,6 +141,7 @@ class Window:
         self.cache.commit()
         if self.cursor > self.rebase_at:
             self._rebase()
+        self._seen = self.cursor
 
     def open_reader(self) -> int:
         """A reader that sees the window as of now."""
@@ -154,6 +156,17 @@ class Window:
         fork = self.cache.fork_reader(reader)
         self._heads[fork] = self._heads[reader]
         return fork
+
+    def decouple(self, reader: int, gap: int) -> None:
+        """Count a reader's positions by themselves, from `gap` past the first row that it sees."""
+        state = self.cache.readers[reader]
+        state.cursor = state.begun = gap + min((e.base for e in self.entries), default=0)
+
+    def follow(self, reader: int, *, together: bool) -> None:
+        """Let a reader see the window as of the last commit. `together`: its next row stands beside the next frame."""
+        if self.cache.follow(reader) and together:
+            state = self.cache.readers[reader]
+            state.cursor = max(state.cursor, self._seen)
 
     def close_reader(self, reader: int) -> None:
         """Forget a reader and give its slots back."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from streamvlm.closing import Closing
 from streamvlm.engine.baselines import Schedule
+from streamvlm.engine.live import check_live
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.sessions import later
 from streamvlm.engine.two_threads import make_engine
@@ -77,7 +78,8 @@ class Agent(Closing):
             BusyError: it is live, and the streams already here leave too little time for it.
             FingerprintError: the store was written by another model, precision or prompt.
             StoreError: the store cannot be written, or another process writes it.
-            ValueError: an unknown option or value, or a composition for `prune` that is none.
+            ValueError: an unknown option or value, a composition for `prune` that is none, `live` of a model that was
+                not trained for it.
         """
         check_options(options, WatchConfig)
         config = replace(self.watch_config, **options)
@@ -85,6 +87,7 @@ class Agent(Closing):
             raise ValueError("backend is chosen for a whole Agent: pass it in Agent(watch=WatchConfig(backend=…))")
         if config.store is not None and config.policy in ("last_frames", "sliding_recompute"):
             raise ValueError(f"policy={config.policy} prefills afresh and has nothing to store; leave store out")
+        check_live(self.model, config)
         economy = start_economy(self.model, config)
         if isinstance(source, str | Path):
             source = open_source(

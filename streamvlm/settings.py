@@ -17,6 +17,7 @@ from typing import Literal, get_args
 Policy = Literal["sink_window", "full", "last_frames", "sliding", "sliding_recompute"]
 Backend = Literal["auto", "sdpa", "flex"]
 Codec = Literal["fp16", "int8"]
+Live = Literal["snapshot", "overlapped", "group_decoupled", "gap_isolated"]
 RetrieveSelection = Literal["shared", "per_layer"]
 RetrieveMethod = Literal["mean_key", "top_tokens", "clusters", "pages", "recency"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -101,6 +102,10 @@ class WatchConfig:
     background_tokens: int = 512  # room in the cache for watches, narration and notes together
     narrate: bool = False  # say once a second what happened
     trace: str | None = None  # file that is told when each frame, token and loss happened; None: none
+    live: Live = (
+        "snapshot"  # overlapped, group_decoupled, gap_isolated: answers see frames that come while they are written
+    )
+    live_untrained: bool = False  # let a model do so that was not trained for it; to be measured only
     write_gaps: bool = True  # tell the model, in the stream's own text, how much of it is missing
     notes: bool = False  # write down what happens, and show a question what was written about it
     notes_tokens: int = 192  # room for that before one question
@@ -129,6 +134,7 @@ class WatchConfig:
             self, 1, "last_frames", "max_readers", "max_questions", "max_question_tokens", "max_answer_tokens"
         )
         _require_least(self, 1, "rebase_at", "queue_frames", "decode_workers", "full_capacity_tokens")
+        _require_choice("live", Live, self.live)
         _require_choice("store_codec", Codec, self.store_codec)
         _require_choice("retrieve_selection", RetrieveSelection, self.retrieve_selection)
         _require_choice("retrieve_method", RetrieveMethod, self.retrieve_method)

@@ -35,6 +35,8 @@ HELP = {
     "background_tokens": "room in the cache for watches, narration and notes",
     "narrate": "say once a second what happened",
     "trace": "file to write when each frame, token and loss happened, for streamvlm trace",
+    "live": "how answers see frames that come while they are written; snapshot: not at all",
+    "live_untrained": "let a model do so that was not trained for it",
     "write_gaps": "tell the model in the stream how much of it is missing",
     "notes": "write down what happens, and show a question what was written about it",
     "notes_tokens": "room in the cache for notes before one question",

@@ -31,6 +31,7 @@ class Answer:
         self.question = question
         self.asked_at = asked_at  # seconds of stream time; None until a question asked "now" is given its snapshot
         self.as_of: float | None = None  # presentation time of the newest frame it knows; None until started
+        self.seen_until: float | None = None  # the same; of a live answer, of the newest frame its last token knew
         self.status: Status = "waiting"
         self.tokens = 0  # written so far
         self.ttft_s: float | None = None  # wall seconds from its snapshot to its first token
@@ -111,7 +112,7 @@ class Answer:
     def start(self, as_of: float, spans: list[tuple[float, float]]) -> None:
         """The snapshot is taken."""
         with self._signal.changing():
-            self.as_of = as_of
+            self.as_of = self.seen_until = as_of
             if self.asked_at is None:
                 self.asked_at = as_of
             self.evidence = tuple(spans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamvlm.engine.events import AnswerStarted
+from streamvlm.engine.live import begin
 from streamvlm.engine.moments import moment_of
 from streamvlm.engine.questions import EPSILON, Question
 from streamvlm.engine.reader import Briefing, Lookup, Reader, make_reader
@@ -42,6 +43,8 @@ def fork(stream: StreamState, question: Question, window: Window, like: Reader |
     if stream.memory is not None and not stream.memory.empty and not window.policy.recompute:
         reader.lookup = Lookup(Probe.of(stream.model.text_spec.layers), question.between)
     reader.writes = question.writes
+    if stream.config.live != "snapshot" and like is None:  # what explains a moment is about that moment
+        begin(reader, window, stream.config.live)
     reader.account.enter(r.account for r in stream.readers)
     stream.readers.append(reader)
     as_of, spans = (stream.now, window.spans) if like is None else (like.answer.as_of, list(like.answer.evidence))

@@ -91,5 +91,7 @@ def _turns(stream: StreamState, grants: Sequence[Grant[Work]]) -> Iterator[Turn]
             continue
         assert stream.window is not None
         segment, rows = reader.next_rows(stream.window, grant.rows)
+        if reader.live != "snapshot" and not reader.unread and reader.tokens:
+            reader.answer.seen_until = stream.now
         stream.rows_thought += len(segment) if reader.on_done is not None else 0
         yield Turn(reader, segment, rows, reader.samples)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
 from streamvlm.engine.evidence import Glimpse, Recalled
+from streamvlm.engine.live import follow
 from streamvlm.engine.moments import told
 from streamvlm.engine.planning import Account, Sort
 from streamvlm.memory.slots import Rows
@@ -19,7 +20,7 @@ from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.sampling import Sampler
 from streamvlm.prompts import with_notes
-from streamvlm.settings import SamplingConfig
+from streamvlm.settings import Live, SamplingConfig
 from streamvlm.types import Segment
 
 UNFINISHED_CHARACTER = "�"  # what a tokenizer shows for the first bytes of a character
@@ -55,6 +56,7 @@ class Reader:
     lookup: Lookup | None = None  # None once it is over, or where nothing is stored
     moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
     notes: tuple[tuple[float, str], ...] = ()  # (seconds, text) shown before its question
+    live: Live = "snapshot"  # whether and how it sees frames that come while it is written
     account: Account = field(default_factory=Account)
     sort: Sort = Sort.PROMPT  # of its prompt; an answer's tokens are Sort.TOKEN
     read: Read | None = None  # takes the logits after the prompt instead of writing
@@ -78,6 +80,8 @@ class Reader:
             self.prefilled = stop
         else:
             segment = self.model.token_segment(self.tokens[-1])
+            if self.live != "snapshot":
+                follow(self, window)
         rows = window.cache.place_private(self.handle, segment.positions, segment.extent)
         return segment, rows
 
