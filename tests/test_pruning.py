@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, random_model
+from test_agent import LONG
 from torch import Tensor
 
 from streamvlm import Agent, BlockStore, FramePerceived, StreamEnded, StreamStats, format_prune, parse_prune
@@ -199,9 +200,9 @@ def test_what_leaves_the_window_is_stored_compressed_and_counted(tmp_path: Path,
     with Agent(model) as agent:
         options = {"window_seconds": 4.0, "store": str(tmp_path / "store"), "store_pictures": 0}
         with agent.watch(shown(noise(40)), prune=spec, **options) as stream:
-            stats = stream.wait(60)
+            stats = stream.wait(LONG)
             answer = stream.ask("what was it?", between=(2.0, 4.0), max_new_tokens=2)
-            assert answer.text(60) is not None and answer.recalled
+            assert answer.text(LONG) is not None and answer.recalled
         with agent.resume(tmp_path / "store") as again:
             assert again.ask("what was it?", between=(2.0, 4.0), max_new_tokens=2).recalled is not None
     assert stats.saved.compressed > 0 and stats.tokens_stored > 0

@@ -18,7 +18,7 @@ from streamvlm.memory.pinned import RingSpace
 from streamvlm.memory.records import Encoded
 from streamvlm.memory.spill import Spiller, SpillOptions
 
-PATIENCE = 60.0  # seconds; only a failing test waits that long
+PATIENCE = 240.0  # seconds; only a failing test waits that long
 NEVER = 3600.0
 
 
