@@ -22,7 +22,7 @@ from typing import Any
 from streamvlm import Agent, Answer, SamplingConfig, Stream, load_model
 from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
-from streamvlm.benchmarks.present import LONGEST, Reply, World, add_world_options, make_worlds, score
+from streamvlm.benchmarks.quiz import LONGEST, Reply, World, add_world_options, make_worlds, score
 from streamvlm.world.questions import TimedQuestion
 
 REACH = 1.0  # seconds before its moment that a question about the past names

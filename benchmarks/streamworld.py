@@ -21,7 +21,7 @@ from streamvlm.benchmarks.core.journal import Shard
 from streamvlm.benchmarks.harness import HERE, finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld
-from streamvlm.benchmarks.world_table import WATCHERS
+from streamvlm.benchmarks.world_table import GROUPS, WATCHERS
 from streamvlm.config import Config, SamplingConfig, WatchConfig
 from streamvlm.world.exam import ASKED
 from streamvlm.world.happenings import Looks
@@ -111,7 +111,7 @@ def bars(found: dict[str, Any]) -> dict[str, dict[str, float]]:
         for group, value in totals.items():
             if value is not None and group != "proactive":
                 drawn.setdefault(group, {})[name] = value
-    return drawn
+    return {group: drawn[group] for group in sorted(drawn, key=lambda g: (GROUPS.index(g.split(", ")[0]), len(g), g))}
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -39,14 +39,6 @@ WAYS = {
     "reopened": "from disk, reopened",
     "forgotten": "at the end, without a store",
 }
-ANSWERERS = {
-    "sink_window": "StreamVLM",
-    "full_attention": "full attention",
-    "sliding_window": "plain sliding window",
-    "last_4_frames": "last 4 frames",
-    "blind": "black video",
-    "constant": "most frequent answer",
-}
 
 
 def origin(report: dict[str, Any], name: str) -> str:
@@ -59,18 +51,6 @@ def origin(report: dict[str, Any], name: str) -> str:
     versions = f"torch {machine['torch']}, transformers {machine['transformers']}"
     source = f"[`{name}.json`](benchmarks/results/{name}.json)"
     return f"{source}: `{command}`, {where}, {versions}, {report['date'][:10]}, commit {commit[:10]}."
-
-
-def present(report: dict[str, Any]) -> str:
-    """Accuracy by task and by who answers."""
-    found = {key: report["policies"][key] for key in ANSWERERS if key in report["policies"]}
-    text = (
-        f"`{report['model']}`: {report['questions']} questions for each of {report['seeds']} seeds, on "
-        f"{len(report['world_seeds'])} rendered videos of {report['seconds']:g} s seen at {report['fps']:g} frames/s; "
-        f"the columns after the first share a part of the questions, on which StreamVLM has "
-        f"{_share(report['policies']['sink_window']['on_baseline_questions'])}.\n\n"
-    )
-    return text + by_task({ANSWERERS[key]: one for key, one in found.items()})
 
 
 def by_task(columns: dict[str, Any]) -> str:
@@ -211,7 +191,6 @@ def _best(report: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "present": present,
     "past": past,
     "flatness": flatness,
     "lag": lag,

@@ -84,7 +84,7 @@ def _lags(one: dict[str, Any]) -> list[str]:
 
 
 def watches(report: dict[str, Any]) -> str:
-    """Recall, false alarms, delay and cost by trigger, and what narration says."""
+    """Recall, false alarms, delay and cost by trigger."""
     rows = [
         [
             TRIGGERS[key],
@@ -95,11 +95,10 @@ def watches(report: dict[str, Any]) -> str:
         ]
         for key, one in report["triggers"].items()
     ]
-    onsets, narration = next(iter(report["triggers"].values()))["onsets"], report["narration"]
+    onsets = next(iter(report["triggers"].values()))["onsets"]
     text = (
         f"`{report['model']}`: {onsets} onsets in {report['worlds']} unseen worlds of {report['seconds']:g} s at "
-        f"{report['fps']:g} frames/s. Narration, asked every second, tells of {_percent(narration['recall'])} of "
-        f"{narration['events']} events; {_percent(narration['precision'])} of what it says is so.\n\n"
+        f"{report['fps']:g} frames/s.\n\n"
     )
     head = ["trigger", "told in time", "false alarms a watch in 10 min", "median delay", "rows a minute"]
     return text + table(head, rows)

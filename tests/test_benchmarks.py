@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamvlm.benchmarks import harness, past, present, recall, tables
+from streamvlm.benchmarks import harness, past, quiz, recall, tables
 from streamvlm.benchmarks.perf import decode, flatness, lag, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
@@ -19,8 +19,6 @@ SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, t
 FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
 LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.3", "--fps", "10", "--predict", "0.5"]
 LAG += ["--watches", "1", "--narrate"]
-PRESENT = ["--questions", "12", "--per-world", "6", "--seeds", "2", "--baseline-questions", "6", "--seconds", "8"]
-
 TOKENS = ["--worlds", "1", "--seconds", "8", "--per-world", "4", "--prune", "dtd", "--prune", "cap(3)"]
 RECALL = ["--distances", "30", "--questions", "4", "--k", "2", "--tail", "10"]
 PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
@@ -39,7 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         lag.main([*options, *LAG])
         recall.main([*options, *RECALL])
         store.main([*options, "--hours", "0.2", "--turns", "1", "--folder", str(root)])
-        present.main([*options, *PRESENT])
         tokens.main([*options, *TOKENS, "--picture", str(root / "tokens.svg")])
         past.main([*options, *PAST])
         yield root
@@ -149,29 +146,10 @@ def test_perception_stalls_if_it_is_late_or_loses_or_queues(
     assert lag.claim(found, fps=1.0) == {"max_lag_limit_s": 0.5, "holds": holds}
 
 
-def test_present_counts_every_question_once(folder: Path) -> None:
-    report = result(folder, "present")
-    policies = report["policies"]
-    assert set(policies) == {
-        "sink_window", "last_4_frames", "sliding_window", "full_attention", "blind", "constant"
-    }  # fmt: skip
-    assert policies["sink_window"]["overall"]["asked"] == 24
-    for name, found in policies.items():
-        assert found["overall"]["asked"] == (24 if name == "sink_window" else 12)
-        for key in ("right", "asked"):
-            assert sum(task[key] for task in found["tasks"].values()) == found["overall"][key]
-        assert len(found["overall"]["by_seed"]) == 2
-    ours = policies["sink_window"]["overall"]
-    assert len(report["mistakes"]) == ours["asked"] - ours["right"]
-    assert policies["sink_window"]["on_baseline_questions"]["asked"] == 12
-    assert report["overall"] == ours
-    assert min(report["world_seeds"]) >= 2_000_000 and len(set(report["world_seeds"])) == 4
-
-
 @pytest.mark.parametrize(("said", "right"), [("red", True), (" Red.", True), ("red red", False), ("", False)])
 def test_an_answer_is_right_when_it_says_the_truth_and_nothing_else(said: str, right: bool) -> None:
     asked = TimedQuestion(2.0, Question("color", "what color is the circle?", "red"))
-    assert present.Reply(0, 1, asked, said).right == right
+    assert quiz.Reply(0, 1, asked, said).right == right
 
 
 def test_tokens_compares_every_composition_on_every_kind_of_stream(folder: Path) -> None:
@@ -218,19 +196,19 @@ def test_past_asks_every_way_the_same_questions_and_finds_their_frames(folder: P
 def test_tables_are_filled_once_and_stay(folder: Path) -> None:
     empty = "".join(f"# {name}\n<!-- table: {name} -->\n<!-- /table -->\n" for name in tables.TABLES)
     filled = tables.fill(f"before\n{empty}after\n", folder)
-    assert filled.startswith("before\n# present\n<!-- table: present -->\n") and filled.endswith("after\n")
+    assert filled.startswith("before\n# past\n<!-- table: past -->\n") and filled.endswith("after\n")
     assert tables.fill(filled, folder) == filled
     for text in ("| **all** |", "(sink + window) | 80 |", "taking turns"):
         assert text in filled
-    report = result(folder, "present")["policies"]["constant"]["overall"]
+    report = result(folder, "past")["ways"]["live"]["overall"]
     assert f"({report['right']}/{report['asked']})" in filled
 
 
 def test_a_table_without_result_says_so_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
-    marks = "<!-- table: present -->\nold\n<!-- /table -->"
-    assert tables.fill(marks, tmp_path) == "<!-- table: present -->\nNot measured yet.\n<!-- /table -->"
+    marks = "<!-- table: past -->\nold\n<!-- /table -->"
+    assert tables.fill(marks, tmp_path) == "<!-- table: past -->\nNot measured yet.\n<!-- /table -->"
     with pytest.raises(ValueError, match="unknown table 'speed'"):
-        tables.fill(marks.replace("present", "speed"), tmp_path)
+        tables.fill(marks.replace("past", "speed"), tmp_path)
 
 
 def test_the_readme_says_what_the_committed_results_say() -> None:

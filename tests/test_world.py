@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from oracle import of_scene
 
+from streamvlm.world.exam import exam
 from streamvlm.world.happenings import HELD_OUT_DEEDS, Looks
 from streamvlm.world.happenings import KINDS as EVENTS
 from streamvlm.world.paint import Painter, camera_offset, sprites_at
-from streamvlm.world.questions import NONE, TASKS, ask, questions_for
+from streamvlm.world.questions import NONE, TASKS, ask
 from streamvlm.world.scene import CANVAS, COLORS, HELD_OUT, PLACES, WORDS, cell_center
 from streamvlm.world.story import QUIET_BEFORE, Event, Pace, Story
 from streamvlm.world.video import VideoSpec, frames, render
@@ -214,7 +215,7 @@ def test_words_on_signs_follow_their_order() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_answers_are_true_and_stay_true_around_the_question(seed: int) -> None:
     story = Story(seed)
-    asked = questions_for(story, 120, 120)
+    asked = exam(story, 120, 120, kinds=TASKS)
     assert len(asked) == 120
     for q in asked:
         for time in (q.time, q.time - QUIET_BEFORE / 2, np.floor(q.time * 2) / 2):
@@ -226,7 +227,7 @@ def test_answers_are_true_and_stay_true_around_the_question(seed: int) -> None:
 def test_answers_are_balanced() -> None:
     answers: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
     for seed in range(3):
-        for q in questions_for(Story(seed), 300, 200):
+        for q in exam(Story(seed), 300, 200, kinds=TASKS):
             answers[q.question.task][q.question.answer] += 1
     for task, most in {"color": 0.2, "shape": 0.25, "count": 0.25, "place": 0.18, "sign": 0.15}.items():
         assert max(answers[task].values()) <= most * answers[task].total(), (task, answers[task])

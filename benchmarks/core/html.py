@@ -18,11 +18,14 @@ STYLE = (
 
 
 def page(title: str, markdown: str, bars: Mapping[str, Mapping[str, float]]) -> str:
-    """The report's Markdown (headings, paragraphs, tables and lists of one level) and a plot of `bars`."""
-    body = "\n".join(_block(block) for block in markdown.split("\n\n") if block.strip())
+    """The report's Markdown (headings, paragraphs, tables and lists of one level), with a plot of `bars` after the
+    first table, which it shows."""
+    blocks = [_block(block) for block in markdown.split("\n\n") if block.strip()]
+    first = next((place for place, block in enumerate(blocks, start=1) if "<table>" in block), len(blocks))
+    body = "\n".join([*blocks[:first], plot(bars), *blocks[first:]])
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n{body}\n{plot(bars)}\n</body></html>\n"
+        f"<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
 

@@ -112,11 +112,25 @@ def _accuracy(report: Report, rule: str) -> str:
 
 
 def _other_measures(report: Report) -> list[str]:
-    names = list(dict.fromkeys(name for c in report.columns for name in c.scores.extras))
+    extras = [_flat(c.scores.extras) for c in report.columns]
+    names = list(dict.fromkeys(name for found in extras for name in found))
     if not names:
         return []
-    rows = [[name, *(f"{c.scores.extras.get(name, '')}" for c in report.columns)] for name in names]
+    rows = [[name, *(found.get(name, "") for found in extras)] for name in names]
     return ["## Other measures", "", table(["measure", *(c.name for c in report.columns)], rows)]
+
+
+def _flat(extras: Mapping[str, Any]) -> dict[str, str]:
+    """Measure -> value; one that is made of several, or of a mean and its spread, in its parts."""
+    found = {}
+    for name, value in extras.items():
+        if not isinstance(value, Mapping):
+            found[name] = f"{value}"
+        elif value.keys() == {"mean", "sd"}:
+            found[name] = f"{value['mean']} ± {value['sd']}"
+        else:
+            found |= {f"{name}: {part}": text for part, text in _flat(value).items()}
+    return found
 
 
 def _costs(report: Report) -> str:
@@ -142,9 +156,10 @@ def _stamps(report: Report) -> str:
         stamp, last = column.run.stamp, column.run.starts[-1]
         protocol = ", ".join(f"{k} {v}" for k, v in stamp["protocol"].items() if v not in (None, False, [], ""))
         where = last["machine"]["gpu"] or last["machine"]["cpu"]
-        data = stamp["annotations"] or {"name": "none", "sha256": ""}
+        data = stamp["annotations"]
+        source = f"annotations {data['name']} {data['sha256'][:12]}" if data else f"made of {stamp['settings']}"
         lines.append(
-            f"- {column.name}: {protocol}; annotations {data['name']} {data['sha256'][:12]}; prompts "
+            f"- {column.name}: {protocol}; {source}; prompts "
             f"{stamp['prompts_sha256'][:12]}; commit {(last['git']['commit'] or 'none')[:10]}; {where}; {last['date']}"
         )
     return "\n".join(lines) + "\n"

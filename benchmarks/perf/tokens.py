@@ -24,8 +24,7 @@ from streamvlm.benchmarks.perf.cameras import CAMERAS, film
 from streamvlm.benchmarks.perf.drawing import add_picture, conclude, parse_with_picture
 from streamvlm.benchmarks.perf.pareto import SIZE, draw_pareto
 from streamvlm.benchmarks.perf.quality import Reading, Watcher, against, watching
-from streamvlm.benchmarks.present import LONGEST, Reply, World, score
-from streamvlm.world.questions import questions_for
+from streamvlm.benchmarks.quiz import LONGEST, Reply, World, present, score
 from streamvlm.world.story import Story
 
 FIRST_SEED = 2_500_000  # worlds nobody was tuned on: thresholds were chosen on validation seeds
@@ -69,7 +68,7 @@ def worlds_of(camera: str, arguments: argparse.Namespace, folder: Path) -> list[
     for number in range(arguments.worlds):
         seed = arguments.first_seed + number
         video = film(seed, arguments.seconds, camera, folder)
-        made.append(World(seed, number, video, questions_for(Story(seed), arguments.seconds, arguments.per_world)))
+        made.append(World(seed, number, video, present(Story(seed), arguments.seconds, arguments.per_world)))
     return made
 
 

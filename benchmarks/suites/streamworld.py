@@ -172,10 +172,10 @@ class StreamWorld(Benchmark):
         if sample.alert is None:
             return super().marks(sample, result)
         if sample.kind == "narration":
-            hits, told = matched(self.happened(sample), result)[0], len(self.happened(sample))
-            return [Mark(OFFICIAL, NARRATE, float(number < hits)) for number in range(told)]
+            hits, events = matched(self.happened(sample), result)[0], len(self.happened(sample))
+            return [Mark(OFFICIAL, NARRATE, float(number < hits)) for number in range(events)]
         calls = [turn.time for turn in result.turns]
-        return [Mark(OFFICIAL, WATCH, float(_told(onset, calls) is not None)) for onset in self.onsets(sample)]
+        return [Mark(OFFICIAL, WATCH, float(told(onset, calls) is not None)) for onset in self.onsets(sample)]
 
     def totals(self, tasks: Mapping[str, Share]) -> dict[str, float | None]:
         """Per group of kinds; what lies further back than the window apart."""
@@ -222,7 +222,7 @@ class StreamWorld(Benchmark):
         for sample in watched:
             times = [turn.time for turn in results[sample.id].turns]
             found = self.onsets(sample)
-            hits += sum(_told(onset, times) is not None for onset in found)
+            hits += sum(told(onset, times) is not None for onset in found)
             onsets, calls = onsets + len(found), calls + len(times)
         hours = len(watched) * self.exams.seconds / 3600
         false = round((calls - hits) / hours, 2)
@@ -258,6 +258,6 @@ def matched(happened: Sequence[Told], result: Result) -> tuple[int, int]:
     return hits, len(said)
 
 
-def _told(onset: Onset, calls: Iterable[float]) -> float | None:
+def told(onset: Onset, calls: Iterable[float]) -> float | None:
     """The first alarm that tells of it in time."""
     return next((call for call in sorted(calls) if onset.begins <= call <= onset.since + LATE), None)

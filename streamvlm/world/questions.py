@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamvlm.world.scene import COLORS, PLACES, SHAPES, WORDS, Scene
-from streamvlm.world.story import QUIET_BEFORE, Story
 
 NONE = "none"  # the answer about something that is not there
 ABSENT = 0.08  # share of colour, shape, place and number questions about something that is not there
@@ -190,44 +188,3 @@ class TimedQuestion:
     time: float  # seconds
     question: Question
     distance: float = 0.0  # seconds back to what it needs, within a tenth; 0: within the window of the last 16 s
-
-
-def questions_for(story: Story, seconds: float, count: int, seed: int = 0) -> list[TimedQuestion]:
-    """`count` questions in time order over [1, seconds), tasks in turn, answers as even as can be.
-
-    Where a scene does not allow a task (few signs say what comes next), the next one has its turn.
-    """
-    if seconds <= QUIET_BEFORE + 1:
-        raise ValueError(f"questions need a stream of more than {QUIET_BEFORE + 1} s, got {seconds}")
-    rng = random.Random(f"{story.seed}/{seed}")
-    used: dict[str, Counter[str]] = {task: Counter() for task in TASKS}
-    chosen: list[TimedQuestion] = []
-    order = rng.sample(TASKS, len(TASKS))
-    share = (seconds - 1.1) / count
-    for number in range(count):
-        turn = number % len(TASKS)
-        slot, anywhere = (1 + number * share, 1 + (number + 1) * share), (1.0, seconds - 0.1)
-        tries = ((slot, rng.random() < ABSENT), (slot, False), (anywhere, False))
-        plans = [(task, span, absent) for task in (*order[turn:], *order[:turn]) for span, absent in tries]
-        options = next((o for plan in plans if (o := _candidates(story, *plan, rng))), [])
-        if options:
-            best = min(options, key=lambda o: used[o.question.task][o.question.answer])
-            used[best.question.task][best.question.answer] += 1
-            chosen.append(best)
-    return sorted(chosen, key=lambda o: o.time)
-
-
-def _candidates(
-    story: Story, task: str, span: tuple[float, float], absent: bool, rng: random.Random
-) -> list[TimedQuestion]:
-    """Up to eight questions of a task at quiet times in `span`, about absent or about present things."""
-    found: list[TimedQuestion] = []
-    for _ in range(60):
-        time = round(rng.uniform(*span), 1)
-        scene = story.scene_at(time) if story.is_quiet(time) else None
-        question = ask(scene, task, rng) if scene else None
-        if question and (question.answer == NONE) == absent:
-            found.append(TimedQuestion(time, question))
-        if len(found) == 8:
-            break
-    return found
