@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,3 +119,35 @@ class KVBlock:
     def nbytes(self) -> int:
         """Bytes of keys and values."""
         return self.keys.nbytes + self.values.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockRun:
+    """Blocks end to end, as they are placed in a reader's slots."""
+
+    keys: Tensor  # float [layers, kv_heads, n, head_dim], un-rotated
+    values: Tensor  # float [layers, kv_heads, n, head_dim]
+    positions: Tensor  # int64 [n, 3] t,h,w relative to the run's start
+    extent: int  # how far all of them advance the cursor
+
+    def __post_init__(self) -> None:
+        if self.positions.shape != (len(self), 3) or len(self) < 1:
+            raise ValueError(f"positions must be [{len(self)}, 3] of at least one row, got {self.positions.shape}")
+
+    def __len__(self) -> int:
+        """Rows (tokens)."""
+        return int(self.keys.shape[2])
+
+    @classmethod
+    def of(cls, blocks: Sequence[KVBlock]) -> BlockRun:
+        """These blocks, each right after the one before it."""
+        keys, values = (torch.cat(parts, 2) for parts in zip(*((b.keys, b.values) for b in blocks), strict=True))
+        extents = [block.extent for block in blocks]
+        return cls(keys, values, following([block.positions for block in blocks], extents), sum(extents))
+
+
+def following(positions: Sequence[Tensor], extents: Sequence[int]) -> Tensor:
+    """Positions int64 [n, 3] of blocks, each relative to its own start, relative to the start of the first."""
+    starts = torch.tensor([0, *extents[:-1]]).cumsum(0)
+    rows = torch.tensor([len(part) for part in positions])
+    return torch.cat(list(positions)) + starts.repeat_interleave(rows).unsqueeze(1)

@@ -8,7 +8,7 @@ device.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,6 +31,7 @@ class Part:
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int  # bytes from the layer's start
+    by_row: bool = True  # the second axis is the block's rows; else it is one for the whole block
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +64,7 @@ class LayerLayout:
             raise ValueError(f"codec must be one of {', '.join(CODECS)}, got {codec!r}")
         parts, offset = [], 0
         for name, dtype, size in sizes:
-            parts.append(Part(name, dtype, size, offset))
+            parts.append(Part(name, dtype, size, offset, by_row=size is not channels))
             offset += parts[-1].nbytes
         return cls(codec, tuple(parts), -(-offset // ALIGN) * ALIGN)
 
@@ -103,6 +104,20 @@ def decode(layout: LayerLayout, payload: Tensor) -> tuple[Tensor, Tensor]:
     if layout.codec != "int8":
         return parts["keys"], parts["values"]
     keys = _restore(parts["keys"], parts["key_low"].unsqueeze(2), parts["key_step"].unsqueeze(2))
+    values = _restore(parts["values"], parts["value_low"].unsqueeze(3), parts["value_step"].unsqueeze(3))
+    return keys, values
+
+
+def decode_joined(codec: str, parts: Mapping[str, Tensor], tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Keys and values [layers, kv_heads, n, head_dim] of blocks of `tokens` rows, n in all, at once.
+
+    `parts` are as in `LayerLayout.views`, of all blocks end to end; those that a block has one of are
+    [layers, kv_heads, blocks, head_dim]. fp16 and fp32 are handed through; int8 becomes float32.
+    """
+    if codec != "int8":
+        return parts["keys"], parts["values"]
+    owner = torch.arange(len(tokens)).repeat_interleave(torch.tensor(tokens))
+    keys = _restore(parts["keys"], parts["key_low"][:, :, owner], parts["key_step"][:, :, owner])
     values = _restore(parts["values"], parts["value_low"].unsqueeze(3), parts["value_step"].unsqueeze(3))
     return keys, values
 

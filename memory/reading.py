@@ -1,14 +1,11 @@
-"""Reading blocks back: whole or some layers, one or many at once, every layer checked."""
+"""Reading a block back as it was written, whole or some layers, every layer checked. Many at once: loading.py."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +20,7 @@ from streamvlm.memory.records import (
     Encoded,
     Head,
     RecordLayout,
+    by_layer,
     check_layers,
     head_bytes,
     is_footer,
@@ -31,13 +29,7 @@ from streamvlm.memory.records import (
 )
 from streamvlm.memory.segment import opened, read_all, segment_path
 
-THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
-PIECE = 1 << 20  # bytes read at once
-RUN = 4 << 20  # bytes of neighbouring blocks read at once
-SHARE = 512 << 10  # bytes that another thread is worth: of small blocks, more is Python than disk
-NEAR = 64 << 10  # bytes between two blocks that are read rather than skipped
-
-T = TypeVar("T")
+PIECE = 1 << 20  # bytes read at once, which fit the CPU's cache
 
 
 class BlockReader:
@@ -46,81 +38,16 @@ class BlockReader:
     def __init__(self, folder: Path, identity: Identity) -> None:
         self.folder = folder
         self.identity = identity
-        self._starting = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
 
     def nbytes(self, entry: Entry, layers: Sequence[int] | None = None) -> int:
         """Bytes of a block's payload, a multiple of 64."""
         count = self.identity.shape.layers if layers is None else len(layers)
         return count * LayerLayout.of(entry.codec, self.identity.shape, entry.tokens).nbytes
 
-    def read(
-        self, entries: Sequence[Entry], layers: Sequence[int] | None, threads: int, out: Tensor | None
-    ) -> list[KVBlock]:
-        """The blocks of `entries`, in their order; see BlockStore.read."""
-        if layers is None and out is None:
-            return self._read_runs(entries, threads)
-        sizes = [self.nbytes(entry, layers) for entry in entries]
-        if out is None:
-            buffers = [torch.empty(size, dtype=torch.uint8) for size in sizes]
-        elif out.dtype != torch.uint8 or out.ndim != 1 or len(out) < sum(sizes):
-            raise ValueError(f"out must be uint8 with at least {sum(sizes)} bytes, got {out.dtype} {tuple(out.shape)}")
-        else:
-            buffers = list(torch.split(out[: sum(sizes)], sizes))
-        return self._shared_out(lambda i: self.read_one(entries[i], layers, buffers[i]), len(entries), threads)
-
-    def _read_runs(self, entries: Sequence[Entry], threads: int) -> list[KVBlock]:
-        """Whole blocks, neighbours in one read."""
-        runs = _runs(entries)
-        threads = min(threads, 1 + sum(entry.length for entry in entries) // SHARE)
-        found = self._shared_out(lambda i: self._read_run([entries[j] for j in runs[i]]), len(runs), threads)
-        blocks = {j: block for run, part in zip(runs, found, strict=True) for j, block in zip(run, part, strict=True)}
-        return [blocks[j] for j in range(len(entries))]
-
-    def _read_run(self, entries: Sequence[Entry]) -> list[KVBlock]:
-        first, path = entries[0], segment_path(self.folder, entries[0].segment)
-        # Not to the end of the last record: its padding may be missing if the writer was killed.
-        end = entries[-1].offset + entries[-1].payload + self.nbytes(entries[-1])
-        data = torch.empty(end - first.offset, dtype=torch.uint8)
-        with _reading(path, first), opened(path) as fd:
-            read_all(fd, [as_bytes(data)], first.offset, str(path))
-        return [self._parse(entry, data[entry.offset - first.offset :], path) for entry in entries]
-
-    def _parse(self, entry: Entry, record: Tensor, path: Path) -> KVBlock:
-        head = self._checked(bytes(as_bytes(record[: entry.payload])), entry, path)
-        layers = self.identity.shape.layers
-        payload = record[entry.payload : entry.payload + self.nbytes(entry)].view(layers, -1)
-        check_layers(head, range(layers), payload, str(path))
-        return unpack_block(self.identity, head, payload)
-
-    def _shared_out(self, work: Callable[[int], T], count: int, threads: int) -> list[T]:
-        """`work` of 0, 1, … `count` - 1, on several threads."""
-        shares = min(threads, count, THREADS)
-        if shares <= 1:
-            return [work(i) for i in range(count)]
-
-        def share(first: int) -> list[T]:
-            return [work(i) for i in range(first, count, shares)]
-
-        parts = [done.result() for done in [self._threads().submit(share, first) for first in range(shares)]]
-        return [parts[i % shares][i // shares] for i in range(count)]
-
-    def close(self) -> None:
-        """End the threads."""
-        with self._starting:
-            if self._pool is not None:
-                self._pool.shutdown()
-
-    def _threads(self) -> ThreadPoolExecutor:
-        """Started when first needed."""
-        with self._starting:
-            self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="read")
-            return self._pool
-
-    def read_one(self, entry: Entry, layers: Sequence[int] | None, buffer: Tensor) -> KVBlock:
-        """One block, into `buffer`, uint8 of exactly its payload's bytes."""
+    def read(self, entry: Entry, layers: Sequence[int] | None) -> KVBlock:
+        """One block; see BlockStore.read."""
         wanted = range(self.identity.shape.layers) if layers is None else layers
-        payload = buffer.view(len(wanted), -1)
+        payload = torch.empty(self.nbytes(entry, layers), dtype=torch.uint8).view(len(wanted), -1)
         return unpack_block(self.identity, self._load(entry, wanted, payload), payload)
 
     def picture(self, entry: Entry) -> bytes:
@@ -131,7 +58,7 @@ class BlockReader:
             StoreError: the segment is gone or cannot be read.
         """
         path = segment_path(self.folder, entry.segment)
-        with _reading(path, entry), opened(path) as fd:
+        with reading(path, entry), opened(path) as fd:
             head = self._head(fd, entry, path)
         if head.picture_damaged:
             raise CorruptError(path, f"the picture of block {entry.id} fails its checksum")
@@ -151,27 +78,20 @@ class BlockReader:
             StoreError: the segment is gone or cannot be read.
         """
         path = segment_path(self.folder, entry.segment)
-        with _reading(path, entry), opened(path) as fd:
+        with reading(path, entry), opened(path) as fd:
             head = self._head(fd, entry, path)
             row, size = 0, payload.shape[1]
-            for first, count in _pieces(layers, max(1, PIECE // size)):
+            for first, count in pieces(layers, max(1, PIECE // size)):
                 piece = payload[row : row + count]
                 read_all(fd, [as_bytes(piece)], entry.offset + entry.payload + first * size, str(path))
-                check_layers(head, range(first, first + count), piece, str(path))
+                check_layers(head, range(first, first + count), by_layer(piece), str(path))
                 row += count
             if whole and not is_footer(self._footer(fd, entry), head):
                 raise CorruptError(path, f"block {entry.id} has a damaged footer")
         return head
 
     def _head(self, fd: int, entry: Entry, path: Path) -> Head:
-        return self._checked(os.pread(fd, entry.payload, entry.offset), entry, path)
-
-    def _checked(self, front: bytes, entry: Entry, path: Path) -> Head:
-        length = head_bytes(front)
-        head = unpack_head(front[:length]) if length is not None and length <= len(front) else None
-        if head is None or (head.tag, head.id) != (self.identity.tag, entry.id):
-            raise CorruptError(path, f"block {entry.id} is not at byte {entry.offset}, or its head is damaged")
-        return head
+        return head_of(os.pread(fd, entry.payload, entry.offset), entry, self.identity, path)
 
     def _footer(self, fd: int, entry: Entry) -> bytes:
         layer = LayerLayout.of(entry.codec, self.identity.shape, entry.tokens).nbytes
@@ -181,8 +101,22 @@ class BlockReader:
         return bytes(data)
 
 
+def head_of(front: bytes, entry: Entry, identity: Identity, path: Path) -> Head:
+    """The head among the bytes before a block's payload.
+
+    Raises:
+        CorruptError: it is damaged, or of another block.
+    """
+    length = head_bytes(front)
+    head = unpack_head(front[:length]) if length is not None and length <= len(front) else None
+    if head is None or (head.tag, head.id) != (identity.tag, entry.id):
+        raise CorruptError(path, f"block {entry.id} is not at byte {entry.offset}, or its head is damaged")
+    return head
+
+
 @contextmanager
-def _reading(path: Path, entry: Entry) -> Iterator[None]:
+def reading(path: Path, entry: Entry) -> Iterator[None]:
+    """What the system says against reading a block, as StoreError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -191,7 +125,7 @@ def _reading(path: Path, entry: Entry) -> Iterator[None]:
         raise StoreError(path, f"cannot read block {entry.id}: {error.strerror}") from error
 
 
-def _pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:
+def pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:
     """(first, count) of each run of neighbours, cut so that what is read is checked while it is in the CPU's cache."""
     pieces: list[tuple[int, int]] = []
     for layer in layers:
@@ -200,17 +134,3 @@ def _pieces(layers: Sequence[int], longest: int) -> list[tuple[int, int]]:
         else:
             pieces.append((layer, 1))
     return pieces
-
-
-def _runs(entries: Sequence[Entry]) -> list[list[int]]:
-    """The indices of `entries` by place, in runs that one read covers."""
-    runs: list[list[int]] = []
-    for i in sorted(range(len(entries)), key=lambda i: (entries[i].segment, entries[i].offset)):
-        entry = entries[i]
-        first, last = (entries[runs[-1][0]], entries[runs[-1][-1]]) if runs else (entry, entry)
-        near = entry.segment == last.segment and entry.offset - (last.offset + last.length) <= NEAR
-        if runs and near and entry.offset + entry.length - first.offset <= RUN:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return runs

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from streamvlm.errors import BudgetError
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import BlockRun
 from streamvlm.memory.slots import SHARED, LayerRows, SlotCache
 from streamvlm.memory.window import Window
 
 
-def recall(window: Window, reader: int, layers: Sequence[Sequence[KVBlock]], *, alone: bool = False) -> None:
+def recall(window: Window, reader: int, layers: Sequence[BlockRun], *, alone: bool = False) -> None:
     """Let a reader see blocks, in time order, between its sinks and its window, or `alone` instead of the window.
 
-    `layers` holds one list of blocks for all layers, or for each layer its own, of blocks that hold that layer alone
+    `layers` holds one run of blocks for all layers, or for each layer its own, which holds that layer alone
     (ReKV, arXiv 2503.00540, lets every layer choose). The window stays where it is: the sinks, in versions of the
     reader's own, move back to make room. Every layer spans the same positions: those of a layer that has fewer blocks
     end where the others' end, next to the window. Call before the question's rows are placed.
@@ -25,7 +25,7 @@ def recall(window: Window, reader: int, layers: Sequence[Sequence[KVBlock]], *, 
         BudgetError: there are too few free slots; nothing has changed.
     """
     head, cache = window.head_of(reader), window.cache
-    rows = max(sum(map(len, blocks)) for blocks in layers)
+    rows = max(map(len, layers))
     needed = rows + sum(map(len, head.slots))
     if needed > cache.free:
         raise BudgetError(f"{needed} slots wanted to recall {rows} rows, {cache.free} free")
@@ -35,29 +35,19 @@ def recall(window: Window, reader: int, layers: Sequence[Sequence[KVBlock]], *, 
         rest[slots] = False
     ahead = not alone and bool(rest.any())
     stop = int(cache.position[rest].min()) if ahead else cache.readers[reader].cursor
-    span = max(sum(block.extent for block in blocks) for blocks in layers)
+    span = max(run.extent for run in layers)
     if head.slots:
         sinks = torch.cat(head.slots)
         back = stop - span - 1 - int(cache.position[sinks].max())
         values = cache.values[:, :, sinks.to(cache.shape.device)]
         cache.load(reader, torch.cat(head.masters, 2), values, cache.position[sinks] + back)
     cache.readers[reader].hidden = (seen if alone else seen & ~rest).nonzero().squeeze(1)
-    placed = [_placed(blocks, stop) for blocks in layers]
-    if len(placed) == 1:
-        cache.load(reader, *placed[0])
+    places = [run.positions + (stop - run.extent) for run in layers]
+    if len(layers) == 1:
+        cache.load(reader, layers[0].keys, layers[0].values, places[0])
     else:
-        cache.load_layers(reader, [LayerRows(keys[0], values[0], at) for keys, values, at in placed])
-
-
-def _placed(blocks: Sequence[KVBlock], stop: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys, values and absolute positions of blocks that end at position `stop`."""
-    cursor = stop - sum(block.extent for block in blocks)
-    positions = []
-    for block in blocks:
-        positions.append(block.positions + cursor)
-        cursor += block.extent
-    keys, values = (torch.cat(parts, 2) for parts in zip(*((b.keys, b.values) for b in blocks), strict=True))
-    return keys, values, torch.cat(positions)
+        rows_of = zip(layers, places, strict=True)
+        cache.load_layers(reader, [LayerRows(run.keys[0], run.values[0], at) for run, at in rows_of])
 
 
 def _snapshot(cache: SlotCache, reader: int) -> Tensor:

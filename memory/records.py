@@ -16,7 +16,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -61,11 +60,26 @@ class Head:
 
     tag: bytes
     id: int
-    about: About
+    tokens: int
+    extent: int
+    start: float  # seconds
+    stop: float
+    kind: int
+    positions: bytes  # int64 [tokens, 3]
     layer_crcs: tuple[int, ...]
+    stream: bytes
+    text: bytes
+    picture: bytes  # empty if it is damaged
+    picture_damaged: bool
     crc: int  # of the head
     nbytes: int  # of the head and the picture after it
-    picture_damaged: bool = False  # then `about` has none
+
+    @property
+    def about(self) -> About:
+        """The same as objects, made when they are wanted: loading many blocks does not want them."""
+        grid = torch.frombuffer(bytearray(self.positions), dtype=torch.int64).view(self.tokens, 3)
+        texts = (self.text.decode(), self.stream.decode(), self.picture)
+        return About(grid, self.extent, Kind(self.kind), self.start, self.stop, *texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +157,28 @@ def unpack_head(data: bytes) -> Head | None:
     end = len(data) - picture_size
     if end < _START.size or zlib.crc32(memoryview(data)[_START.size : end]) != crc:
         return None
-    sizes = (24 * tokens, 4 * layers, stream_size, text_size, picture_size)
-    ends = list(accumulate(sizes, initial=_START.size + _FIELDS.size))
-    positions, crcs, stream, text, picture = (data[a:b] for a, b in pairwise(ends))
+    crcs = _START.size + _FIELDS.size + 24 * tokens
+    stream = crcs + 4 * layers
+    text = stream + stream_size
+    picture = data[end:]
     damaged = zlib.crc32(picture) != picture_crc
-    grid = torch.frombuffer(bytearray(positions), dtype=torch.int64).view(tokens, 3)
-    shown = b"" if damaged else picture
-    about = About(grid, extent, Kind(kind), start, stop, text.decode(), stream.decode(), shown)
-    return Head(tag, block_id, about, struct.unpack(f"<{layers}I", crcs), crc, len(data), damaged)
+    return Head(
+        tag,
+        block_id,
+        tokens,
+        extent,
+        start,
+        stop,
+        kind,
+        data[crcs - 24 * tokens : crcs],
+        struct.unpack_from(f"<{layers}I", data, crcs),
+        data[stream:text],
+        data[text : text + text_size],
+        b"" if damaged else picture,
+        damaged,
+        crc,
+        len(data),
+    )
 
 
 def is_footer(data: bytes, head: Head) -> bool:
@@ -158,14 +186,19 @@ def is_footer(data: bytes, head: Head) -> bool:
     return data == _pack_footer(head.id, head.crc)
 
 
-def check_layers(head: Head, layers: Sequence[int], payload: Tensor, where: str) -> None:
-    """Raise CorruptError unless each row of `payload` has the crc32 that the head gives for that layer."""
-    for layer, row in zip(layers, payload.numpy(), strict=True):
+def check_layers(head: Head, layers: Sequence[int], data: Sequence[memoryview], where: str) -> None:
+    """Raise CorruptError unless the bytes of each layer have the crc32 that the head gives for it."""
+    for layer, row in zip(layers, data, strict=True):
         if zlib.crc32(row) != head.layer_crcs[layer]:
             raise CorruptError(where, f"layer {layer} of block {head.id} fails its checksum")
 
 
+def by_layer(payload: Tensor) -> list[memoryview]:
+    """The bytes of each row of a payload, uint8 [layers, bytes per layer]."""
+    return [as_bytes(row) for row in payload]
+
+
 def unpack_block(identity: Identity, head: Head, payload: Tensor) -> KVBlock:
     """The block of a head and the payload uint8 [layers read, bytes per layer]."""
-    layout = LayerLayout.of(identity.codec, identity.shape, len(head.about))
+    layout = LayerLayout.of(identity.codec, identity.shape, head.tokens)
     return head.about.block(*decode(layout, payload), head.id)

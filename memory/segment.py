@@ -24,6 +24,7 @@ from streamvlm.memory.records import (
     Head,
     RecordLayout,
     align,
+    by_layer,
     check_layers,
     head_bytes,
     is_footer,
@@ -212,12 +213,12 @@ def record_at(fd: int, identity: Identity, offset: int) -> Found | None:
     head = unpack_head(os.pread(fd, length, offset))
     if head is None or head.tag != identity.tag or len(head.layer_crcs) != identity.shape.layers:
         return None
-    layout = RecordLayout.of(identity, head.nbytes, len(head.about))
+    layout = RecordLayout.of(identity, head.nbytes, head.tokens)
     if not is_footer(os.pread(fd, FOOTER_BYTES, offset + layout.footer), head):
         return None
     try:
         payload = read_payload(fd, layout, offset, "")
-        check_layers(head, range(layout.layers), payload, "")
+        check_layers(head, range(layout.layers), by_layer(payload), "")
     except CorruptError:
         return None
     return Found(offset, head, layout)

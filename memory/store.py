@@ -9,15 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from torch import Tensor
-
 from streamvlm.errors import FingerprintError, StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import NAME, Catalogue, Entry
 from streamvlm.memory.checking import Problem, check_blocks
 from streamvlm.memory.fingerprint import Fingerprint, Identity
+from streamvlm.memory.loading import THREADS, BlockLoader, Loaded
 from streamvlm.memory.log import SegmentLog, StoreOptions, WriteCounts
-from streamvlm.memory.reading import THREADS, BlockReader
+from streamvlm.memory.reading import BlockReader
 from streamvlm.memory.records import Encoded
 from streamvlm.memory.recovery import (
     LOCK,
@@ -44,6 +43,7 @@ class BlockStore:
         self.catalogue = catalogue
         self.recovered = Recovered()
         self._reader = BlockReader(folder, identity)
+        self._loader = BlockLoader(folder, identity)
         self._log: SegmentLog | None = None
         self._lock_fd: int | None = None
         self._writing = threading.RLock()
@@ -189,26 +189,40 @@ class BlockStore:
         """
         return self.read([block_id])[0]
 
-    def read(
-        self,
-        ids: Sequence[int],
-        layers: Sequence[int] | None = None,
-        *,
-        threads: int = THREADS,
-        out: Tensor | None = None,
-    ) -> list[KVBlock]:
+    def read(self, ids: Sequence[int], layers: Sequence[int] | None = None) -> list[KVBlock]:
         """Blocks in the order of `ids`, with all layers or just `layers`; every layer read is checked.
-
-        At most 16 threads read at a time. With `out`, uint8 of at least `nbytes(ids, layers)` and possibly pinned,
-        nothing is allocated and the blocks are views into it (int8 is decoded to float32 all the same).
 
         Raises:
             CorruptError, StoreError: as for `get`.
         """
-        shape = self.identity.shape
-        if layers is not None and not (layers and all(0 <= layer < shape.layers for layer in layers)):
-            raise ValueError(f"layers must be within 0..{shape.layers - 1}, got {list(layers)}")
-        return self._reader.read(self.entries(ids), layers, threads, out)
+        self._check_layers(layers)
+        return [self._reader.read(entry, layers) for entry in self.entries(ids)]
+
+    def load(
+        self,
+        entries: Sequence[Entry],
+        layers: Sequence[int] | None = None,
+        *,
+        threads: int = THREADS,
+        pin: bool = False,
+    ) -> Loaded:
+        """Blocks end to end, as a reader is given them, in the order of `entries`; every layer read is checked.
+
+        Much faster than `read` for many. At most 16 threads read at a time. `pin`: into page-locked memory.
+
+        Raises:
+            CorruptError, StoreError: as for `get`.
+            ValueError: no entries, or layers that are not there.
+        """
+        self._check_layers(layers)
+        if not entries:
+            raise ValueError("there must be a block to load, got no entries")
+        return self._loader.load(entries, layers, threads, pin=pin)
+
+    def _check_layers(self, layers: Sequence[int] | None) -> None:
+        count = self.identity.shape.layers
+        if layers is not None and not (layers and all(0 <= layer < count for layer in layers)):
+            raise ValueError(f"layers must be within 0..{count - 1}, got {list(layers)}")
 
     def picture(self, entry: Entry) -> bytes:
         """The JPEG stored beside a block, read alone; empty if there is none. Raises as `get` does."""
@@ -222,10 +236,6 @@ class BlockStore:
     def encoded(self, entry: Entry) -> Encoded:
         """One block as it was written. Raises as `get` does."""
         return self._reader.encoded(entry)
-
-    def nbytes(self, ids: Sequence[int], layers: Sequence[int] | None = None) -> int:
-        """Bytes that reading these blocks takes."""
-        return sum(self._reader.nbytes(entry, layers) for entry in self.entries(ids))
 
     def entries(self, ids: Sequence[int]) -> list[Entry]:
         """What the catalogue knows of these blocks; StoreError if one does not exist."""
@@ -261,7 +271,7 @@ class BlockStore:
                 self._log.commit()
                 self._log.close()
                 self._log = None
-            self._reader.close()
+            self._loader.close()
             self.catalogue.close()
             if self._lock_fd is not None:
                 os.close(self._lock_fd)

@@ -104,7 +104,7 @@ def check(store: BlockStore, committed: dict[int, int], quota: bool) -> None:
     first = min(there, default=0) if quota else 0
     for block_id, number in committed.items():
         assert block_id < first or there[block_id] == number, f"block {block_id} was lost"
-    for got in store.read(list(there), threads=1):
+    for got in store.read(list(there)):
         assert_is(got, there[got.id])
     assert store.verify() == []
     assert store.recovered.lost_blocks == 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from streamvlm import SamplingConfig
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
-from streamvlm.memory.blocks import BlockShape, KVBlock
+from streamvlm.memory.blocks import BlockRun, BlockShape, KVBlock
 from streamvlm.memory.codecs import LayerLayout, decode, encode
 from streamvlm.memory.recalling import recall
 
@@ -56,7 +56,7 @@ def test_what_is_said_after_8_bits(family: str) -> None:
         answer = Answer("what was it?", None, lambda: None)
         reader = make_reader(model, window_of(stream), answer, SamplingConfig(temperature=0.0), 1)
         blocks = [b.about.block(*through(codec, b.keys, b.values), -1) for b in left]
-        recall(window_of(stream), reader.handle, [blocks])
+        recall(window_of(stream), reader.handle, [BlockRun.of(blocks)])
         stream.readers.append(reader)
         answer.start(0.0, [])
         driver.run()

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from streamvlm import Agent, FingerprintError, SamplingConfig, StoreError, WatchConfig
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.recalling import recall
 from streamvlm.models.attention import Backend
 from streamvlm.types import Kind
@@ -52,7 +52,7 @@ def test_recalling_every_block_equals_attending_to_the_whole_cache(family: str, 
             stored = [window.block_of(e) for e in middle]
             for entry in middle:  # as if they had been evicted before the question
                 window.cache.birth[entry.slots] = 10**9
-            recall(window, reader.handle, [stored])
+            recall(window, reader.handle, [BlockRun.of(stored)])
         stream.readers.append(reader)
         answer.start(0.0, [])
         driver.engine._on_step = None

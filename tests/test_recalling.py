@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch.testing import assert_close
 from streamvlm import Agent, SamplingConfig, WatchConfig
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.recalling import recall
 from streamvlm.memory.slots import CacheShape, LayerRows, SlotCache
 from streamvlm.models.attention import Backend, Group
@@ -24,8 +25,10 @@ from streamvlm.models.base import VisionLanguageModel
 MIDDLE = 5  # entries of the window that are shown as recalled blocks
 
 
-def layer_of(block: KVBlock, layer: int) -> KVBlock:
-    return block.about.block(block.keys[layer : layer + 1], block.values[layer : layer + 1], -1)
+def run_of(blocks: Sequence[KVBlock], layer: int) -> BlockRun:
+    """One layer of these blocks."""
+    rows = slice(layer, layer + 1)
+    return BlockRun.of([block.about.block(block.keys[rows], block.values[rows], -1) for block in blocks])
 
 
 def share_of(layer: int) -> int:
@@ -53,7 +56,7 @@ def written(model: VisionLanguageModel, backend: Backend, *, recalls: bool, patc
         stored = [window.block_of(e) for e in middle]
         for entry in middle:  # as if they had been evicted before the question
             window.cache.birth[entry.slots] = 10**9
-        recall(window, reader.handle, [[layer_of(b, n) for b in stored[MIDDLE - share_of(n) :]] for n in layers])
+        recall(window, reader.handle, [run_of(stored[MIDDLE - share_of(n) :], n) for n in layers])
     else:
         hidden = {
             n: torch.cat([*(e.slots for e in middle[: MIDDLE - share_of(n)]), torch.empty(0).long()]) for n in layers
@@ -102,7 +105,7 @@ def test_every_layer_spans_the_same_positions() -> None:
     free = cache.free
     reader = window.open_reader()
     layers = range(model.text_spec.layers)
-    recall(window, reader, [[layer_of(b, n) for b in (left[:3] if n == 0 else left[1:2])] for n in layers])
+    recall(window, reader, [run_of(left[:3] if n == 0 else left[1:2], n) for n in layers])
     state = cache.readers[reader]
     rows = state.slots[-1]
     assert len(rows) == sum(map(len, left[:3])) and set(state.absent) == set(layers) - {0}

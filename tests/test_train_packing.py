@@ -12,7 +12,7 @@ from test_twin import make_window, perceive
 from torch import Tensor
 from training import MICRO
 
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.policies import SinkWindow
 from streamvlm.memory.recalling import recall
 from streamvlm.models.base import VisionLanguageModel
@@ -64,7 +64,7 @@ def test_a_question_sees_what_is_brought_back_from_where_it_was_trained_to(embed
         prefix = [] if i else [embedded.text_segment(embedded.prefix_layout(), Kind.SINK)]
         perceive(embedded, window, [*prefix, embedded.frame_segment(block.tokens)])
     reader, question = window.open_reader(), embedded.question_layout(text)
-    recall(window, reader, [left[2:4]])
+    recall(window, reader, [BlockRun.of(left[2:4])])
     rows, cache = window.cache.place_private(reader, question.positions, question.extent), window.cache
     visible = cache.visible(rows, cache.extent)
     inference = [distances(p, cache.position[: len(m)][m]) for p, m in zip(rows.positions, visible, strict=True)]

@@ -30,6 +30,7 @@ from torch import Tensor
 from streamvlm import Agent, Answer, BlockStore, Frame, FramePerceived, RecallCost, SamplingConfig, Stream, load_model
 from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
+from streamvlm.memory.catalogue import Entry
 
 PICTURES = 256  # different ones, shown over and over
 FPS = 1.0
@@ -231,17 +232,16 @@ def reading(folder: Path) -> dict[str, Any]:
                 break
             entries.append(entry)
             nbytes += entry.length
-        ids = [entry.id for entry in entries]
-        mixed = random.Random(0).sample(ids, len(ids))
+        mixed = random.Random(0).sample(entries, len(entries))
 
-        def through(order: Sequence[int]) -> None:
+        def through(order: Sequence[Entry]) -> None:
             for i in range(0, len(order), AT_ONCE):
-                store.read(order[i : i + AT_ONCE])
+                store.load(order[i : i + AT_ONCE])
 
-        found: dict[str, Any] = {"bytes": nbytes, "blocks": len(ids)}
+        found: dict[str, Any] = {"bytes": nbytes, "blocks": len(entries)}
         for name, cold in (("cold", True), ("cached", False)):
             sequential = throughput(lambda: plain_read(path, entries[0].offset, nbytes), [path], nbytes, cold=cold)
-            in_order = throughput(lambda: through(ids), [path], nbytes, cold=cold)
+            in_order = throughput(lambda: through(entries), [path], nbytes, cold=cold)
             scattered = throughput(lambda: through(mixed), [path], nbytes, cold=cold)
             found[name] = {
                 "plain_mb_s": sequential,

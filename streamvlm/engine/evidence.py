@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import BlockRun
 
 Span = tuple[float, float]
 
@@ -49,7 +49,7 @@ class RecallCost:
 class Recalled:
     """What a search found, in time order."""
 
-    layers: tuple[tuple[KVBlock, ...], ...] = ()  # one list for all layers, or one for each; none if nothing was found
+    layers: tuple[BlockRun, ...] = ()  # one for all layers, or one for each; none if nothing was found
     moments: tuple[Moment, ...] = ()
     cost: RecallCost = RecallCost()
     unreadable: int = 0  # blocks that were wanted and that the disk did not give back

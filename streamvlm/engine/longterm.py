@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -25,6 +25,7 @@ from streamvlm.engine.sessions import Session, next_session
 from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import Entry
+from streamvlm.memory.loading import Loaded
 from streamvlm.memory.log import StoreOptions
 from streamvlm.memory.spill import Spiller
 from streamvlm.memory.store import BlockStore
@@ -42,6 +43,21 @@ logger = logging.getLogger(__name__)
 STREAM = "stream"  # a folder holds one stream
 SEARCHERS = 2  # questions looked up at the same time
 CATCH_UP_SECONDS = 2.0  # how long a search waits for what was evicted just before it
+
+
+Chosen = Sequence[tuple[Candidate, Entry]]  # blocks in time order, and where they are
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What was read for all layers, or for one."""
+
+    chosen: Chosen
+    loaded: Loaded
+
+    def moments(self) -> Iterator[tuple[Candidate, bytes]]:
+        """Each block and its picture."""
+        return zip((candidate for candidate, _ in self.chosen), self.loaded.pictures, strict=True)
 
 
 class LongTermMemory:
@@ -83,6 +99,7 @@ class LongTermMemory:
         except BaseException:
             self.store.close()  # nobody else could open it while we hold its lock
             raise
+        self._pins = model.device.type == "cuda"
         self._spiller = Spiller(self.store, device=model.device, on_stored=self._stored)
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="streamvlm-recall")
         self._refused = 0  # tokens that `keep` could not take
@@ -161,53 +178,53 @@ class LongTermMemory:
         selected = time.monotonic()
         found = self._load(chosen)
         cost = RecallCost(wait=on_disk - begun, select=selected - on_disk, read=time.monotonic() - selected)
-        shown = {c.block: Moment(c.start, c.stop, c.score, b.thumbnail) for part in found for c, b in part}
+        shown = {c.block: Moment(c.start, c.stop, c.score, picture) for part in found for c, picture in part.moments()}
         moments = tuple(sorted(shown.values(), key=lambda moment: moment.start))
-        layers = tuple(tuple(block for _, block in part) for part in found)
-        wanted = {c.block for part in chosen for c in part}
-        return Recalled(layers if moments else (), moments, cost, len(wanted) - len(shown))
+        wanted = {c.block for part in chosen for c, _ in part}
+        return Recalled(tuple(part.loaded.run for part in found), moments, cost, len(wanted) - len(shown))
 
-    def _choose(self, search: Search) -> list[tuple[Candidate, ...]]:
+    def _choose(self, search: Search) -> list[Chosen]:
         """The blocks to bring back, in time order: for all layers, or for each."""
         spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
         k, selection = self._config.retrieve_blocks, self._config.retrieve_selection
         hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None, selection=selection)
-        budget, chosen = Budget(tokens=self._config.retrieve_tokens), []
+        budget = Budget(tokens=self._config.retrieve_tokens)
+        chosen: list[Chosen] = []
         for row in range(len(hits.blocks) if len(hits) else 0):
-            costs = self._costs(hits.blocks[row].tolist())
-            found = [c for c in candidates(hits, costs.__getitem__, row) if c.stop <= search.now + 1e-6]
-            chosen.append(select(found, TopK(k), budget=budget, window=search.window).candidates)
+            entries = self.store.catalogue.find(hits.blocks[row].tolist())
+            found = [c for c in candidates(hits, _costs(entries), row) if c.stop <= search.now + 1e-6]
+            kept = select(found, TopK(k), budget=budget, window=search.window).candidates
+            chosen.append([(c, entries[c.block]) for c in kept])
         return chosen
 
-    def _load(self, chosen: Sequence[tuple[Candidate, ...]]) -> list[list[tuple[Candidate, KVBlock]]]:
+    def _load(self, chosen: Sequence[Chosen]) -> list[_Part]:
         """The blocks that can be read, of each list."""
         found = []
         for layer, part in enumerate(chosen):
-            read = self._read([c.block for c in part], None if len(chosen) == 1 else [layer])
-            found.append([(c, block) for c in part if (block := read.get(c.block)) is not None])
-        return found if all(found) else []  # a layer of which nothing is left could not span what the others do
+            read = self._read(part, None if len(chosen) == 1 else [layer])
+            if read is None:
+                return []  # a layer of which nothing is left could not span what the others do
+            found.append(read)
+        return found
 
-    def _read(self, ids: Sequence[int], layers: Sequence[int] | None) -> dict[int, KVBlock]:
-        """The blocks that can be read, by id; one that cannot does not take the others with it."""
-        if not ids:
-            return {}
+    def _read(self, chosen: Chosen, layers: Sequence[int] | None) -> _Part | None:
+        """The blocks that can be read; one that cannot does not take the others with it."""
         try:
-            return dict(zip(ids, self.store.read(ids, layers), strict=True))
+            return self._read_all(chosen, layers) if chosen else None
         except StoreError:
-            return {i: block for i in ids if (block := self._read_one(i, layers)) is not None}
+            left = [one for one in chosen if self._readable(one[1], layers)]
+        return self._read_all(left, layers) if left else None
 
-    def _read_one(self, block_id: int, layers: Sequence[int] | None) -> KVBlock | None:
+    def _read_all(self, chosen: Chosen, layers: Sequence[int] | None) -> _Part:
+        return _Part(chosen, self.store.load([entry for _, entry in chosen], layers, pin=self._pins))
+
+    def _readable(self, entry: Entry, layers: Sequence[int] | None) -> bool:
         try:
-            return self.store.read([block_id], layers)[0]
+            self.store.load([entry], layers)
         except StoreError as error:
             logger.warning("a block is left out of what was recalled: %s", error)
-            return None
-
-    def _costs(self, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """Tokens and extent of each block. What was dropped for the quota a moment ago fits no budget."""
-        entries = self.store.catalogue.find(ids)
-        gone = dict.fromkeys(ids, (sys.maxsize, sys.maxsize))
-        return gone | {i: (entry.tokens, entry.extent) for i, entry in entries.items()}
+            return False
+        return True
 
     def picture(self, time: float) -> tuple[float, bytes] | None:
         """(seconds, JPEG) of what was to be seen at `time`: the newest picture kept that is not later, else the first.
@@ -235,6 +252,12 @@ class LongTermMemory:
             self._index.close()
         finally:
             self.store.close()
+
+
+def _costs(entries: dict[int, Entry]) -> Callable[[int], tuple[int, int]]:
+    """Tokens and extent of a block. What was dropped for the quota a moment ago fits no budget."""
+    gone = (sys.maxsize, sys.maxsize)
+    return lambda block: (entries[block].tokens, entries[block].extent) if block in entries else gone
 
 
 def outcome(future: Future[Recalled]) -> Recalled:

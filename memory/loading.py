@@ -1,0 +1,257 @@
+"""Loading: what a question needs of many blocks, from the disk into one set of tensors.
+
+    entries, by place -> neighbours in one preadv -> checksums -> rows into their place -> decoded at once
+
+Blocks of a small model are read by the hundred, so that what is done once per block decides. Nothing is made of one but
+its head: the bytes go through a small buffer that stays in the CPU's cache, where they are checked and from where they
+are copied to the rows they will have among all others. Large layers are read and checked on several threads. With
+small ones the threads would only pass the interpreter's lock to and fro, so that one reads and another tells the disk
+what comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamvlm.errors import CorruptError
+from streamvlm.memory.blocks import BlockRun, following
+from streamvlm.memory.catalogue import Entry
+from streamvlm.memory.codecs import LayerLayout, decode_joined
+from streamvlm.memory.fingerprint import Identity
+from streamvlm.memory.reading import PIECE, head_of, pieces, reading
+from streamvlm.memory.records import Head, check_layers
+from streamvlm.memory.segment import opened, read_all, segment_path
+
+THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
+WORTH = 64 << 10  # bytes of a layer from which its checksum takes longer than passing on the interpreter's lock
+NEAR = 64 << 10  # bytes between two things that are read rather than skipped
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """Blocks that were read, in the order they were asked for."""
+
+    run: BlockRun
+    pictures: tuple[bytes, ...]  # a JPEG of each; empty where there is none or it is damaged
+
+
+class _Part(NamedTuple):
+    """A stretch of a record: its head, or some layers."""
+
+    entry: int  # its index
+    offset: int  # bytes from the segment's start
+    nbytes: int
+    row: int  # of the layers wanted; -1: the head
+    layer: int
+    layers: int
+
+
+class _Copy(NamedTuple):
+    """How one tensor of a block's bytes goes to where all blocks' rows are."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # bytes, the layers' first
+    offset: int  # bytes from a layer's start
+    by_row: bool
+
+
+class BlockLoader:
+    """Loads the blocks of one store. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self.folder = folder
+        self.identity = identity
+        self._starting = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._buffers: list[bytearray] = []  # each of PIECE bytes, kept: fresh memory costs more than reading
+
+    def load(self, entries: Sequence[Entry], layers: Sequence[int] | None, threads: int, *, pin: bool) -> Loaded:
+        """See BlockStore.load."""
+        job = _Job(self.identity, entries, layers, pin=pin)
+        order = sorted(range(len(entries)), key=lambda i: (entries[i].segment, entries[i].offset))
+        if job.layer_bytes < WORTH or threads <= 1:
+            runs = _runs(job, order)
+            if threads > 1 and len(runs) > 1:
+                self._threads().submit(self._announce, job, runs[1:])
+            self._read(job, runs)
+            return job.result()
+        shares = min(threads, THREADS, len(entries))
+        cuts = [round(n * len(order) / shares) for n in range(shares + 1)]
+        parts = [_runs(job, order[a:b]) for a, b in pairwise(cuts)]
+        for done in [self._threads().submit(self._read, job, part) for part in parts]:
+            done.result()
+        return job.result()
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._starting:
+            if self._pool is not None:
+                self._pool.shutdown()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """Started when first needed."""
+        with self._starting:
+            self._pool = self._pool or ThreadPoolExecutor(THREADS, thread_name_prefix="load")
+            return self._pool
+
+    @contextmanager
+    def _buffer(self, nbytes: int) -> Iterator[bytearray]:
+        """Memory to read into."""
+        if nbytes > PIECE:
+            yield bytearray(nbytes)
+            return
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = bytearray(PIECE)
+        yield buffer
+        self._buffers.append(buffer)
+
+    def _announce(self, job: _Job, runs: Sequence[Sequence[_Part]]) -> None:
+        """Have the disk begin with what is read soon; whether that helps shows when it is read."""
+        with ExitStack() as stack, suppress(OSError, AttributeError):  # macOS has no posix_fadvise
+            files: dict[int, int] = {}
+            for run in runs:
+                segment = job.entries[run[0].entry].segment
+                if segment not in files:
+                    files[segment] = stack.enter_context(opened(segment_path(self.folder, segment)))
+                os.posix_fadvise(files[segment], run[0].offset, _length(run), os.POSIX_FADV_WILLNEED)
+
+    def _read(self, job: _Job, runs: Sequence[Sequence[_Part]]) -> None:
+        """Read and take runs of a job."""
+        with ExitStack() as stack, self._buffer(max(_length(run) for run in runs)) as buffer:
+            files: dict[int, int] = {}
+            for run in runs:
+                entry = job.entries[run[0].entry]
+                path = segment_path(self.folder, entry.segment)
+                with reading(path, entry):
+                    if entry.segment not in files:
+                        files[entry.segment] = stack.enter_context(opened(path))
+                    view = memoryview(buffer)[: _length(run)]
+                    read_all(files[entry.segment], [view], run[0].offset, str(path))
+                for part in run:
+                    job.take(part, buffer, part.offset - run[0].offset, path)
+
+
+class _Job:
+    """What is wanted, and what there is of it so far. Its parts are taken by several threads, each block by one."""
+
+    def __init__(
+        self, identity: Identity, entries: Sequence[Entry], layers: Sequence[int] | None, *, pin: bool
+    ) -> None:
+        self.identity = identity
+        self.entries = entries
+        self.layers = range(identity.shape.layers) if layers is None else layers
+        tokens = [entry.tokens for entry in entries]
+        self._first_rows = list(accumulate(tokens, initial=0))
+        joined = LayerLayout.of(identity.codec, identity.shape, self._first_rows[-1])
+        self._tensors: dict[str, Tensor] = {}
+        for part in joined.parts:
+            size = part.shape if part.by_row else (part.shape[0], len(entries), *part.shape[1:])
+            self._tensors[part.name] = torch.empty(len(self.layers), *size, dtype=part.dtype, pin_memory=pin)
+        self._arrays = {name: tensor.numpy() for name, tensor in self._tensors.items()}
+        self._copies: dict[int, tuple[int, list[_Copy]]] = {}
+        self._pieces: dict[int, list[tuple[int, int, int]]] = {}
+        for n in set(tokens):
+            layout = LayerLayout.of(identity.codec, identity.shape, n)
+            self._copies[n] = (layout.nbytes, _copies(layout, self._arrays))
+            parted = pieces(self.layers, max(1, PIECE // layout.nbytes))
+            rows = accumulate((count for _, count in parted), initial=0)
+            self._pieces[n] = sorted(((layer, count, row) for row, (layer, count) in zip(rows, parted, strict=False)))
+        self.layer_bytes = max(size for size, _ in self._copies.values())
+        self._heads: list[Head | None] = [None] * len(entries)
+
+    def parts(self, index: int) -> Iterator[_Part]:
+        """What must be read of a block: its head first."""
+        entry = self.entries[index]
+        size = self._copies[entry.tokens][0]
+        yield _Part(index, entry.offset, entry.payload, -1, 0, 0)
+        for layer, count, row in self._pieces[entry.tokens]:  # in the order of the file
+            offset = entry.offset + entry.payload + layer * size
+            yield _Part(index, offset, count * size, row, layer, count)
+
+    def take(self, part: _Part, buffer: bytearray, at: int, path: Path) -> None:
+        """Check a part, which lies in `buffer` from byte `at` on, and put it where it belongs.
+
+        Raises:
+            CorruptError: a checksum fails, or another record or none is at that place.
+        """
+        entry = self.entries[part.entry]
+        if part.row < 0:
+            head = head_of(bytes(memoryview(buffer)[at : at + part.nbytes]), entry, self.identity, path)
+            if head.tokens != entry.tokens:
+                raise CorruptError(path, f"block {entry.id} has {head.tokens} rows, the catalogue says {entry.tokens}")
+            self._heads[part.entry] = head
+            return
+        found = self._heads[part.entry]
+        assert found is not None
+        size, copies = self._copies[entry.tokens]
+        view = memoryview(buffer)
+        stop = at + part.nbytes
+        wanted = range(part.layer, part.layer + part.layers)
+        check_layers(found, wanted, [view[i : i + size] for i in range(at, stop, size)], str(path))
+        self._copy(part, copies, buffer, at)
+
+    def _copy(self, part: _Part, copies: Sequence[_Copy], buffer: bytearray, at: int) -> None:
+        rows = slice(self._first_rows[part.entry], self._first_rows[part.entry + 1])
+        layers = slice(part.row, part.row + part.layers)
+        for name, dtype, shape, strides, offset, by_row in copies:
+            source: NDArray[Any] = np.ndarray((part.layers, *shape), dtype, buffer, at + offset, strides)
+            self._arrays[name][layers, :, rows if by_row else part.entry] = source
+
+    def result(self) -> Loaded:
+        """Everything, decoded."""
+        heads = [head for head in self._heads if head is not None]
+        assert len(heads) == len(self.entries)
+        keys, values = decode_joined(self.identity.codec, self._tensors, [head.tokens for head in heads])
+        flat = torch.frombuffer(bytearray(b"".join(head.positions for head in heads)), dtype=torch.int64)
+        extents = [head.extent for head in heads]
+        positions = following(torch.split(flat.view(-1, 3), [head.tokens for head in heads]), extents)
+        run = BlockRun(keys, values, positions, sum(extents))
+        return Loaded(run, tuple(head.picture for head in heads))
+
+
+def _copies(layout: LayerLayout, arrays: dict[str, NDArray[Any]]) -> list[_Copy]:
+    found = []
+    for part in layout.parts:
+        dtype = arrays[part.name].dtype
+        inner = [dtype.itemsize]
+        for size in part.shape[:0:-1]:
+            inner.append(inner[-1] * size)
+        found.append(_Copy(part.name, dtype, part.shape, (layout.nbytes, *reversed(inner)), part.offset, part.by_row))
+    return found
+
+
+def _runs(job: _Job, indices: Sequence[int]) -> list[list[_Part]]:
+    """The parts of these blocks, in runs that one read of at most PIECE bytes covers, unless one alone is larger."""
+    runs: list[list[_Part]] = []
+    segment = start = stop = -1
+    for index in indices:
+        for part in job.parts(index):
+            near = job.entries[index].segment == segment and part.offset - stop <= NEAR
+            if near and part.offset + part.nbytes - start <= PIECE:
+                runs[-1].append(part)
+            else:
+                runs.append([part])
+                segment, start = job.entries[index].segment, part.offset
+            stop = part.offset + part.nbytes
+    return runs
+
+
+def _length(run: Sequence[_Part]) -> int:
+    return run[-1].offset + run[-1].nbytes - run[0].offset
