@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from streamvlm.retrieval.hits import Hits
 from streamvlm.retrieval.index import Index
+from streamvlm.retrieval.retriever import catch_up
 from streamvlm.retrieval.shard import Span
 
 
@@ -38,9 +39,26 @@ class ExternalRetriever:
             raise ValueError(f"the index is for [{index.layers}, {index.width}], must be for [1, {embedder.dim}]")
         self.index, self.embedder = index, embedder
 
-    def add(self, block_id: int, stream: str, start: float, stop: float, frames: Tensor) -> None:
+    def vectors(self, embeddings: Tensor | None) -> Tensor:
+        """What the index holds of a block, [1, n, dim], from the embeddings [n, dim] of its frames.
+
+        A block of which there is no picture is like nothing: only a question that names its time finds it.
+        """
+        return torch.zeros(1, 1, self.embedder.dim) if embeddings is None else _unit(embeddings).unsqueeze(0)
+
+    def add(self, block_id: int, stream: str, start: float, stop: float, frames: Tensor | None) -> None:
         """Index a block by its frames, uint8 [n, 3, H, W]. Raises as `Index.add`."""
-        self.index.add(block_id, stream, start, stop, _unit(self.embedder.embed_frames(frames)).unsqueeze(0))
+        embeddings = None if frames is None else self.embedder.embed_frames(frames)
+        self.index.add(block_id, stream, start, stop, self.vectors(embeddings))
+
+    def catch_up(
+        self, stream: str, stored: Iterable[int], read: Callable[[int], tuple[float, float, Tensor | None]]
+    ) -> tuple[int, int]:
+        """Make the index hold exactly the blocks `stored`; returns (added, removed).
+
+        `read` gives a block's start, stop and frames, as `add` takes them.
+        """
+        return catch_up(self.index, stream, stored, lambda block_id: self.add(block_id, stream, *read(block_id)))
 
     def search(
         self,

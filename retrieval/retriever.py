@@ -88,14 +88,19 @@ class KeyRetriever:
 
         This repairs it after a crash and builds it anew from nothing. A block that cannot be read is left out.
         """
-        wanted, held = set(stored), self.index.blocks(stream)
-        removed = self.index.remove(stream, sorted(held - wanted))
-        added = 0
-        for block_id in sorted(wanted - held):
-            try:
-                self.add(block_id, stream, read(block_id))
-                added += 1
-            except StreamVLMError as error:
-                log.warning("block %d of %s is not in the index: %s", block_id, stream, error)
-        self.index.sync()
-        return added, removed
+        return catch_up(self.index, stream, stored, lambda block_id: self.add(block_id, stream, read(block_id)))
+
+
+def catch_up(index: Index, stream: str, stored: Iterable[int], add: Callable[[int], None]) -> tuple[int, int]:
+    """Make `index` hold exactly the blocks `stored`, `add`ing those it lacks; returns (added, removed)."""
+    wanted, held = set(stored), index.blocks(stream)
+    removed = index.remove(stream, sorted(held - wanted))
+    added = 0
+    for block_id in sorted(wanted - held):
+        try:
+            add(block_id)
+            added += 1
+        except StreamVLMError as error:
+            log.warning("block %d of %s is not in the index: %s", block_id, stream, error)
+    index.sync()
+    return added, removed

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WatchFired,
     )
     from streamvlm.engine.evidence import Moment, RecallCost
+    from streamvlm.engine.precision import CodecErrors, codec_errors
     from streamvlm.engine.triggers.base import Evidence, Trigger
     from streamvlm.engine.triggers.commentary import Commentary
     from streamvlm.engine.triggers.drop_ratio import DropRatio
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         StreamVLMError,
     )
     from streamvlm.memory.blocks import BlockShape, KVBlock
+    from streamvlm.memory.catalogue import Entry
     from streamvlm.memory.export import export_blocks, import_blocks
     from streamvlm.memory.fingerprint import Fingerprint
     from streamvlm.memory.log import StoreOptions
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from streamvlm.models.loading import families, load_model
     from streamvlm.pruning.savings import Savings
     from streamvlm.pruning.spec import format_prune, parse_prune, prune_methods
+    from streamvlm.retrieval.external import Embedder
     from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig
     from streamvlm.source import SourceOptions, open_source
     from streamvlm.stream import Stream
@@ -73,9 +76,12 @@ __all__ = [
     "BlockStore",
     "BudgetError",
     "BusyError",
+    "CodecErrors",
     "Commentary",
     "CorruptError",
     "DropRatio",
+    "Embedder",
+    "Entry",
     "Evidence",
     "Fingerprint",
     "FingerprintError",
@@ -119,6 +125,7 @@ __all__ = [
     "WatchFired",
     "__version__",
     "chrome_trace",
+    "codec_errors",
     "export_blocks",
     "families",
     "format_prune",
@@ -173,7 +180,9 @@ _HOME = {
         "StreamClosed",
         "StreamVLMError",
     ),
+    "streamvlm.engine.precision": ("CodecErrors", "codec_errors"),
     "streamvlm.memory.blocks": ("BlockShape", "KVBlock"),
+    "streamvlm.memory.catalogue": ("Entry",),
     "streamvlm.memory.export": ("export_blocks", "import_blocks"),
     "streamvlm.memory.fingerprint": ("Fingerprint",),
     "streamvlm.memory.log": ("StoreOptions",),
@@ -182,6 +191,7 @@ _HOME = {
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.pruning.savings": ("Savings",),
     "streamvlm.pruning.spec": ("format_prune", "parse_prune", "prune_methods"),
+    "streamvlm.retrieval.external": ("Embedder",),
     "streamvlm.settings": ("ModelConfig", "SamplingConfig", "WatchConfig"),
     "streamvlm.source": ("SourceOptions", "open_source"),
     "streamvlm.stream": ("Stream",),

@@ -18,6 +18,7 @@ from streamvlm.models.base import VisionLanguageModel
 from streamvlm.models.loading import load_model
 from streamvlm.pruning.economy import Economy
 from streamvlm.pruning.starting import start_economy
+from streamvlm.retrieval.external import Embedder
 from streamvlm.settings import ModelConfig, SamplingConfig, WatchConfig, check_options
 from streamvlm.source import SourceOptions, open_source
 from streamvlm.stream import Stream
@@ -37,8 +38,12 @@ class Agent(Closing):
         watch: WatchConfig | None = None,
         sampling: SamplingConfig | None = None,
         schedule: Schedule = "packed",
+        embedder: Embedder | None = None,
     ) -> None:
+        """`embedder` is what streams with `retrieve_method="embedding"` find stored moments by (CLIP, SigLIP, …);
+        None: the model's own embedding of pictures and text."""
         self.model = model
+        self._embedder = embedder
         self.watch_config = watch or WatchConfig()
         self.sampling = sampling or SamplingConfig()
         wanted = self.watch_config.backend
@@ -122,7 +127,9 @@ class Agent(Closing):
     def _memory(self, config: WatchConfig, *, resume: bool) -> LongTermMemory | None:
         if config.store is None:
             return None
-        return LongTermMemory(Path(config.store), self.model, config, resume=resume, wake=self._engine.wake)
+        return LongTermMemory(
+            Path(config.store), self.model, config, resume=resume, wake=self._engine.wake, embedder=self._embedder
+        )
 
     def _begin(
         self,

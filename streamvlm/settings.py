@@ -19,7 +19,7 @@ Backend = Literal["auto", "sdpa", "flex"]
 Codec = Literal["fp16", "int8"]
 Live = Literal["snapshot", "overlapped", "group_decoupled", "gap_isolated"]
 RetrieveSelection = Literal["shared", "per_layer"]
-RetrieveMethod = Literal["mean_key", "top_tokens", "clusters", "pages", "recency"]
+RetrieveMethod = Literal["mean_key", "top_tokens", "clusters", "pages", "recency", "embedding"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -122,7 +122,7 @@ class WatchConfig:
     store_pictures: int = 128  # pixels, longer side of the JPEG kept with what leaves the window; 0: none
     retrieve_tokens: int = 512  # tokens brought back for one question at most
     retrieve_blocks: int = 12  # temporal patches brought back for one question at most
-    retrieve_method: RetrieveMethod = "mean_key"
+    retrieve_method: RetrieveMethod = "mean_key"  # by keys; embedding: by pictures and the question's text
     retrieve_selection: RetrieveSelection = "shared"  # the same for all layers of the model, or per_layer
 
     def __post_init__(self) -> None:

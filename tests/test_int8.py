@@ -8,7 +8,7 @@ from driver import Driver, random_blocks, window_of
 from families import FAMILIES, random_model
 from torch import Tensor
 
-from streamvlm import SamplingConfig
+from streamvlm import SamplingConfig, codec_errors
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
 from streamvlm.memory.blocks import BlockRun, BlockShape, KVBlock
@@ -63,3 +63,18 @@ def test_what_is_said_after_8_bits(family: str) -> None:
         said.append(torch.stack(driver.recordings[answer].logits)[0].double().log_softmax(-1))
     exact, coarse = said
     assert 0 < float((exact.exp() * (exact - coarse)).sum()) <= LARGEST_KL
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_errors_of_a_codec_with_a_models_own_keys(family: str) -> None:
+    """More than nothing, within what the design allows, and nothing where nothing is changed."""
+    model = random_model(family)
+    frames = torch.randint(0, 256, (16, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    found = codec_errors(model, frames, "what was it?")
+    assert len(found.attention) == model.text_spec.layers
+    assert all(0 < error <= LARGEST_ERROR for error in found.attention)
+    assert 0 < found.kl <= LARGEST_KL
+    same = codec_errors(model, frames, "what was it?", "fp16")
+    assert max(same.attention) == 0 == same.kl
+    with pytest.raises(ValueError, match="nothing has left the window"):
+        codec_errors(model, frames, "what was it?", window_seconds=100.0)

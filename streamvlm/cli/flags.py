@@ -49,7 +49,7 @@ HELP = {
     "store_quota_mb": "MiB on disk, the oldest go first",
     "retrieve_tokens": "tokens brought back for one question at most",
     "retrieve_blocks": "temporal patches brought back for one question at most",
-    "retrieve_method": "how they are found",
+    "retrieve_method": "how they are found: by the model's keys, or embedding: by pictures and the question's text",
     "retrieve_selection": "for all layers of the model the same, or for each its own",
     "backend": "how attention is computed",
     "decode_workers": "threads that decode a local MP4 or Matroska file",

@@ -19,6 +19,7 @@ from pathlib import Path
 from torch import Tensor
 
 from streamvlm.engine.evidence import Moment, RecallCost, Recalled, Search
+from streamvlm.engine.finding import STREAM, make_finder
 from streamvlm.engine.identity import fingerprint_of
 from streamvlm.engine.looks import Looks, newest_by
 from streamvlm.engine.sessions import Session, next_session
@@ -31,16 +32,13 @@ from streamvlm.memory.spill import Spiller
 from streamvlm.memory.store import BlockStore
 from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
-from streamvlm.retrieval.index import Index
-from streamvlm.retrieval.methods import method
-from streamvlm.retrieval.retriever import KeyRetriever
+from streamvlm.retrieval.external import Embedder
 from streamvlm.retrieval.selection import Budget, Candidate, TopK, candidates, select
 from streamvlm.retrieval.spans import time_spans
 from streamvlm.settings import WatchConfig
 
 logger = logging.getLogger(__name__)
 
-STREAM = "stream"  # a folder holds one stream
 SEARCHERS = 2  # questions looked up at the same time
 CATCH_UP_SECONDS = 2.0  # how long a search waits for what was evicted just before it
 
@@ -69,9 +67,19 @@ class LongTermMemory:
     """
 
     def __init__(
-        self, folder: Path, model: VisionLanguageModel, config: WatchConfig, *, resume: bool, wake: Callable[[], None]
+        self,
+        folder: Path,
+        model: VisionLanguageModel,
+        config: WatchConfig,
+        *,
+        resume: bool,
+        wake: Callable[[], None],
+        embedder: Embedder | None = None,
     ) -> None:
-        """Open the memory in `folder`; with `resume` it has to be there, otherwise it is made if it is not."""
+        """Open the memory in `folder`; with `resume` it has to be there, otherwise it is made if it is not.
+
+        `embedder` is what `retrieve_method="embedding"` compares with; None: the model itself.
+        """
         spec = model.text_spec
         shape = BlockShape(spec.layers, spec.kv_heads, spec.head_dim)
         quota = None if config.store_quota_mb is None else config.store_quota_mb << 20
@@ -85,16 +93,11 @@ class LongTermMemory:
             self.store = BlockStore.create(blocks, fingerprint, shape, options)
         self._config = config
         self._wake = wake
-        represented = method(config.retrieve_method)
-        width = represented.width(spec.kv_heads, spec.head_dim)
-        label = f"{represented} {fingerprint.digest}"
         try:
-            # An index for each method: another one can be tried on a store that is there already.
-            place = folder / f"index-{config.retrieve_method}"
-            self._index = Index(place, layers=spec.layers, width=width, label=label)
-            self._retriever = KeyRetriever(self._index, represented, kv_heads=spec.kv_heads)
+            self._finder = make_finder(folder, model, config.retrieve_method, embedder, fingerprint.digest)
+            self._index = self._finder.index
             if found:
-                added, removed = self._retriever.catch_up(STREAM, (e.id for e in self.store.blocks()), self.store.get)
+                added, removed = self._finder.catch_up(self.store)
                 logger.info("opened %s: %d blocks indexed, %d dropped from the index", folder, added, removed)
         except BaseException:
             self.store.close()  # nobody else could open it while we hold its lock
@@ -106,7 +109,7 @@ class LongTermMemory:
         self._outgrown = 0  # tokens dropped for the quota
         self._outgrown_before = self._dropped_for_quota()
         lasting = config.sink_frames // model.pixels.advance + 1
-        self.looks = Looks(config.store_pictures, lasting=lasting, embeds=False)
+        self.looks = Looks(config.store_pictures, lasting=lasting, embed=self._finder.embed)
         self.began = 0.0  # seconds of stream time at which this watching began
         self._had_blocks = self.store.catalogue.totals().blocks > 0
 
@@ -142,9 +145,9 @@ class LongTermMemory:
 
     def keep(self, block: KVBlock) -> bool:
         """Take what leaves the window. Never blocks; False if it had to be dropped."""
-        vectors = self._retriever.method.represent(block.keys)
-        picture = self.looks.take(block.start).picture
-        taken = self._spiller.offer(replace(block, stream=STREAM, thumbnail=picture), note=vectors)
+        look = self.looks.take(block.start)
+        vectors = self._finder.vectors(block, look)
+        taken = self._spiller.offer(replace(block, stream=STREAM, thumbnail=look.picture), note=vectors)
         self._refused += 0 if taken else len(block)
         return taken
 
@@ -187,7 +190,7 @@ class LongTermMemory:
         """The blocks to bring back, in time order: for all layers, or for each."""
         spans = [search.between] if search.between else [t.span for t in time_spans(search.question, search.now)]
         k, selection = self._config.retrieve_blocks, self._config.retrieve_selection
-        hits = self._retriever.search(search.query, 2 * k, stream=STREAM, spans=spans or None, selection=selection)
+        hits = self._finder.search(search, 2 * k, spans or None, selection)
         budget = Budget(tokens=self._config.retrieve_tokens)
         chosen: list[Chosen] = []
         for row in range(len(hits.blocks) if len(hits) else 0):

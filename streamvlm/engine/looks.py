@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +23,7 @@ class Look:
     """One temporal patch as people and embeddings see it."""
 
     picture: bytes  # JPEG, at most LIMIT bytes; empty if none is kept
-    embedding: Tensor | None  # float32 [hidden] mean of its projected vision tokens; None if nobody asked for it
+    embedding: Tensor | None  # float32 [dim]; None if nobody asked for it
 
 
 def small_picture(pixels: Tensor, side: int) -> bytes:
@@ -38,20 +40,31 @@ def small_picture(pixels: Tensor, side: int) -> bytes:
     return b""
 
 
+def picture_pixels(picture: bytes) -> Tensor | None:
+    """Pixels uint8 [3, H, W] of a picture that `small_picture` made; None if there is none."""
+    if not picture:
+        return None
+    with Image.open(io.BytesIO(picture)) as image:
+        pixels = np.array(image.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
 class Looks:
     """The looks of what is in the window or on its way there. The encode thread adds, the engine's thread takes."""
 
-    def __init__(self, side: int, *, lasting: int, embeds: bool) -> None:
+    def __init__(
+        self, side: int, *, lasting: int, embed: Callable[[Sequence[Frame], VisionTokens], Tensor | None] | None = None
+    ) -> None:
         """`side`: pixels of a picture. The first `lasting` frames stay: they are sinks."""
         self._side = side
         self._lasting = lasting
-        self._embeds = embeds
+        self._embed = embed
         self._lock = threading.Lock()
         self._found: dict[float, Look] = {}  # by the patch's first moment, in order of time
 
     def note(self, frames: Sequence[Frame], tokens: VisionTokens) -> None:
         """A patch has been encoded."""
-        embedding = tokens.embeds.float().mean(0).cpu() if self._embeds and len(tokens) else None
+        embedding = None if self._embed is None else self._embed(frames, tokens)
         look = Look(small_picture(frames[-1].data, self._side), embedding)
         with self._lock:
             self._found[tokens.pts] = look
