@@ -16,6 +16,7 @@ from typing import Any
 
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
+from streamvlm.benchmarks.memory_tables import recall
 from streamvlm.benchmarks.thinking_tables import ablation, lag, live, thoughts, watches
 from streamvlm.benchmarks.world_table import streamworld
 
@@ -156,28 +157,16 @@ def store(report: dict[str, Any]) -> str:
         f"first to the last of them the process grew by {report['rss_growth_mb']:.0f} MiB. Reading through the store "
         f"reaches {100 * cold['store_over_plain']:.0f} % of a plain sequential read of the same bytes, scattered over "
         f"them {100 * cold['scattered_over_plain']:.0f} %, neither in the system's cache. Watching with a store takes "
-        f"{100 * spill['step_overhead']:+.1f} % time per frame.\n\n"
+        f"{100 * spill['step_overhead']:+.1f} % time per frame ({_between(spill['step_overhead_95'])}). Stored in 8 "
+        f"bits, attention's output is off by at most {100 * report['int8_attention_error']:.2f} %, the distribution of "
+        f"an answer's first token by at most {report['int8_logits_kl']:.1e} nats (KL).\n\n"
     )
     return text + table(["median", f"{early['hours']:g} h stored", f"{late['hours']:g} h stored", "ratio"], rows)
 
 
-def recall(report: dict[str, Any]) -> str:
-    """Whether what a question needs was brought back, by method, number of blocks and distance."""
-    found = report["distances"]
-    methods = next(iter(found.values()))["methods"]
-    rows = []
-    for name, first in methods.items():
-        cells = [name.replace("@", ", "), f"{first['over_everything']['tokens']:.0f}"]
-        for one in (distance["methods"][name] for distance in found.values()):
-            cells += [_share(one["as_asked"]), f"{_share(one['over_everything'])}, chance {100 * one['chance']:.1f} %"]
-        rows.append(cells)
-    text = (
-        f"`{report['model']}` at {report['fps']:g} frame/s: questions that name an earlier moment by the clock, as "
-        "they are, and over everything stored, where their time does not narrow the search and only what the "
-        "method sees in the blocks can help.\n\n"
-    )
-    heads = [f"{float(d) / 60:g} min back{way}" for d in found for way in ("", ", over everything")]
-    return text + table(["method, k", "tokens loaded", *heads], rows)
+def _between(interval: list[float]) -> str:
+    low, high = interval
+    return f"95 %: {100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _best(report: dict[str, Any]) -> str:

@@ -4,19 +4,19 @@ The first minutes of a stream at one frame per second are watched with a store. 
 a little changed and at later times, through the same store, until one holds an hour and another a day: blocks of the
 true shape that no model had to compute. Then both streams go on, by the real engine, and the same questions are asked
 of everything stored, of one and the other in turn; what one costs is the time from asking to its whole answer.
-Spilling is measured as time per frame against the same stream without a store, taking turns. Reading is measured
-against a plain sequential read of the same bytes, the system's cache of the file dropped before each.
+Spilling (spilling.py) is measured as time per frame against the same stream without a store, in turns of a second.
+Reading (disk.py) is measured against a plain sequential read of the same bytes, both with the system's cache of the
+file dropped before and once more with all of it cached. Storing in 8 bits is measured by what it changes for questions
+about stored frames: attention's output and the distribution of the first token, against fp16.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
@@ -27,13 +27,14 @@ import psutil
 import torch
 from torch import Tensor
 
-from streamvlm import Agent, Answer, BlockStore, Frame, FramePerceived, RecallCost, SamplingConfig, Stream, load_model
+from streamvlm import Agent, Answer, BlockStore, RecallCost, SamplingConfig, Stream, codec_errors, load_model
 from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
-from streamvlm.memory.catalogue import Entry
+from streamvlm.benchmarks.perf.disk import reading
+from streamvlm.benchmarks.perf.playing import FPS, play, shown
+from streamvlm.benchmarks.perf.spilling import TURN, overhead
 
 PICTURES = 256  # different ones, shown over and over
-FPS = 1.0
 MINUTE, HOUR = 60.0, 3600.0
 COMMIT = 64  # blocks, as the spiller does
 QUESTIONS = (
@@ -41,10 +42,7 @@ QUESTIONS = (
     "where is the star?", "what number is on the sign?", "is there a blue circle?",
 )  # fmt: skip
 ROUNDS = 5  # of the questions
-TURN = 100  # frames with a store, then as many without
-READ_BYTES = 512 << 20  # read at most, each way
-AT_ONCE = 64  # blocks a question reads at most
-CHUNK = 1 << 20  # of the plain read
+SHOWN = 48  # frames that are stored in 8 bits to see what that changes
 
 
 @dataclass(slots=True, eq=False)
@@ -61,23 +59,6 @@ class Memory:
         self.seconds.append(at)
         self.rss.append(info.rss / 2**20)
         self.unique.append(info.uss / 2**20)
-
-
-def shown(pictures: Sequence[Tensor]) -> Iterator[Frame]:
-    """Frames without an end."""
-    for index, picture in enumerate(cycle(pictures)):
-        yield Frame(picture, index / FPS, 1 / FPS)
-
-
-def play(stream: Stream, until: float) -> float:
-    """Let the stream run on to `until` seconds of stream time; wall seconds that took."""
-    begun = time.perf_counter()
-    events = stream.listen()
-    stream.play(until)
-    for event in events:
-        if isinstance(event, FramePerceived) and event.pts > until - 1 / FPS + 1e-6:
-            return time.perf_counter() - begun
-    raise RuntimeError(f"the stream ended before {until} s: {stream.error}")
 
 
 def cost(asked: Sequence[tuple[Answer, float]]) -> dict[str, Any]:
@@ -170,87 +151,20 @@ def live_through(agent: Agent, pictures: Sequence[Tensor], folder: Path, seconds
     }
 
 
-def overhead(agent: Agent, pictures: Sequence[Tensor], folder: Path, turns: int) -> dict[str, Any]:
-    """Seconds per frame with a store over without: two streams taking turns, medians of their turns."""
-    with ExitStack() as stack:
-        plain = stack.enter_context(agent.watch(shown(pictures), fps=FPS))
-        storing = stack.enter_context(agent.watch(shown(pictures), fps=FPS, store=str(folder)))
-        taken: dict[str, list[float]] = {"without": [], "with": []}
-        for turn in range(turns + 1):
-            order = [("without", plain), ("with", storing)]
-            for name, stream in order if turn % 2 else reversed(order):
-                taken[name].append(1e3 * play(stream, (turn + 1) * TURN / FPS) / TURN)
-        without, kept = (statistics.median(taken[name][1:]) for name in ("without", "with"))
+def precision(model: Any, pictures: Sequence[Tensor]) -> dict[str, Any]:  # noqa: ANN401
+    """What storing in 8 bits changes, over all questions."""
+    frames = torch.stack(list(pictures[:SHOWN]))
+    found = [codec_errors(model, frames, question, fps=FPS) for question in QUESTIONS]
+    errors = [error for one in found for error in one.attention]
+    kl = [one.kl for one in found]
     return {
-        "frames": turns * TURN,
-        "ms_per_frame_without": round(without, 3),
-        "ms_per_frame_with": round(kept, 3),
-        "step_overhead": round(kept / without - 1, 4),
+        "frames": SHOWN,
+        "questions": len(found),
+        "attention_error_median": round(statistics.median(errors), 6),
+        "attention_error_max": round(max(errors), 6),
+        "kl_median": round(statistics.median(kl), 9),
+        "kl_max": round(max(kl), 9),
     }
-
-
-def drop_cache(paths: Sequence[Path]) -> None:
-    """Have the system forget what it holds of these files, so that the disk is read."""
-    for path in paths:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(fd)
-
-
-def plain_read(path: Path, start: int, nbytes: int) -> None:
-    """Read bytes in order, for nothing."""
-    buffer = memoryview(bytearray(CHUNK))
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while nbytes > 0:
-            nbytes -= file.readinto(buffer[: min(CHUNK, nbytes)]) or nbytes
-
-
-def throughput(read: Callable[[], None], paths: Sequence[Path], nbytes: int, *, cold: bool) -> float:
-    """Megabytes per second, the best of three."""
-    best = 0.0
-    for _ in range(3):
-        if cold:
-            drop_cache(paths)
-        begun = time.perf_counter()
-        read()
-        best = max(best, nbytes / (time.perf_counter() - begun) / 1e6)
-    return round(best, 1)
-
-
-def reading(folder: Path) -> dict[str, Any]:
-    """Blocks through the store, in order and scattered as a question's are, against their bytes read plainly."""
-    with BlockStore.open(folder / "blocks", readonly=True) as store:
-        segment = next(store.blocks()).segment
-        path = folder / "blocks" / f"seg-{segment:06d}.kv"
-        entries, nbytes = [], 0
-        for entry in store.blocks():
-            if entry.segment != segment or nbytes > READ_BYTES:
-                break
-            entries.append(entry)
-            nbytes += entry.length
-        mixed = random.Random(0).sample(entries, len(entries))
-
-        def through(order: Sequence[Entry]) -> None:
-            for i in range(0, len(order), AT_ONCE):
-                store.load(order[i : i + AT_ONCE])
-
-        found: dict[str, Any] = {"bytes": nbytes, "blocks": len(entries)}
-        for name, cold in (("cold", True), ("cached", False)):
-            sequential = throughput(lambda: plain_read(path, entries[0].offset, nbytes), [path], nbytes, cold=cold)
-            in_order = throughput(lambda: through(entries), [path], nbytes, cold=cold)
-            scattered = throughput(lambda: through(mixed), [path], nbytes, cold=cold)
-            found[name] = {
-                "plain_mb_s": sequential,
-                "store_mb_s": in_order,
-                "scattered_mb_s": scattered,
-                "store_over_plain": round(in_order / sequential, 3),
-                "scattered_over_plain": round(scattered / sequential, 3),
-            }
-    return found
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -262,6 +176,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         agent = stack.enter_context(Agent(model, sampling=SamplingConfig(max_new_tokens=8)))
         spill = overhead(agent, pictures, folder / "turns", arguments.turns)
         log.info("overhead: %s", spill)
+        eight_bits = precision(model, pictures)
+        log.info("8 bits: %s", eight_bits)
         day = live_through(agent, pictures, folder, arguments.hours * HOUR)
         read = reading(folder / "late")
     early, late = day["early"], day["late"]
@@ -274,8 +190,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "first_token_24h_over_1h": round(late["to_first_token_ms"] / early["to_first_token_ms"], 3),
         "read_over_sequential": read["cold"]["store_over_plain"],
         "spill_step_overhead": spill["step_overhead"],
+        "int8_attention_error": eight_bits["attention_error_max"],
+        "int8_logits_kl": eight_bits["kl_max"],
         "rss_growth_mb": day["rss_growth_mb"],
         "spill": spill,
+        "int8": eight_bits,
         "day": day,
         "reading": read,
     }
@@ -285,7 +204,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = make_parser("Cost of a question, RAM, spilling and reading over a day of stream.")
     parser.add_argument("--hours", type=float, default=24.0, help="of stream, at one frame per second")
-    parser.add_argument("--turns", type=positive, default=12, help=f"of {TURN} frames, to measure spilling")
+    turns = f"of {TURN} frames with a store and as many without, to measure spilling"
+    parser.add_argument("--turns", type=positive, default=60, help=turns)
     parser.add_argument("--folder", help="where to put the store: on the disk to be measured")
     return parser.parse_args(argv)
 
