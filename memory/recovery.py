@@ -192,3 +192,19 @@ def sound_catalogue(folder: Path) -> Catalogue:
         log.warning("the catalogue is unreadable and made anew: %s", error)
     rebuild(folder)
     return Catalogue(folder)
+
+
+def rebuild_catalogue(path: str | Path) -> Rebuilt:
+    """Make the catalogue of the store at `path` anew, from its segments alone.
+
+    Raises:
+        StoreError: there is no store, another process writes it, or no segment can be identified.
+    """
+    folder = Path(path)
+    if not segment_numbers(folder):
+        raise StoreError(folder, "holds no memory")
+    fd = lock(folder)
+    try:
+        return rebuild(folder)
+    finally:
+        os.close(fd)

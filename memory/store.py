@@ -20,12 +20,10 @@ from streamvlm.memory.reading import BlockReader
 from streamvlm.memory.records import Encoded
 from streamvlm.memory.recovery import (
     LOCK,
-    Rebuilt,
     Recovered,
     headers,
     identify,
     lock,
-    rebuild,
     recover,
     sound_catalogue,
 )
@@ -289,19 +287,3 @@ class BlockStore:
         if self._log is None:
             raise StoreError(self.path, "is not open for writing")
         return self._log
-
-
-def rebuild_catalogue(path: str | Path) -> Rebuilt:
-    """Make the catalogue of the store at `path` anew, from its segments alone.
-
-    Raises:
-        StoreError: there is no store, another process writes it, or no segment can be identified.
-    """
-    folder = Path(path)
-    if not BlockStore.exists(folder):
-        raise StoreError(folder, "holds no memory")
-    fd = lock(folder)
-    try:
-        return rebuild(folder)
-    finally:
-        os.close(fd)

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from streamvlm.memory.fingerprint import Fingerprint
     from streamvlm.memory.log import StoreOptions
     from streamvlm.memory.notes import Note, Notes
-    from streamvlm.memory.store import BlockStore, rebuild_catalogue
+    from streamvlm.memory.recovery import rebuild_catalogue
+    from streamvlm.memory.store import BlockStore
     from streamvlm.models.loading import families, load_model
     from streamvlm.pruning.savings import Savings
     from streamvlm.pruning.spec import format_prune, parse_prune, prune_methods
@@ -187,7 +188,8 @@ _HOME = {
     "streamvlm.memory.fingerprint": ("Fingerprint",),
     "streamvlm.memory.log": ("StoreOptions",),
     "streamvlm.memory.notes": ("Note", "Notes"),
-    "streamvlm.memory.store": ("BlockStore", "rebuild_catalogue"),
+    "streamvlm.memory.recovery": ("rebuild_catalogue",),
+    "streamvlm.memory.store": ("BlockStore",),
     "streamvlm.models.loading": ("families", "load_model"),
     "streamvlm.pruning.savings": ("Savings",),
     "streamvlm.pruning.spec": ("format_prune", "parse_prune", "prune_methods"),

@@ -142,7 +142,7 @@ def test_pictures_are_small_whatever_they_show() -> None:
 
 
 def test_looks_of_what_has_left_are_forgotten() -> None:
-    looks = Looks(16, lasting=1, embeds=False)
+    looks = Looks(16, lasting=1)
     tokens = random_model("qwen3_vl").encode(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), [(0.0, 1.0)])[0]
     for i, frame in enumerate(plain(9, 40)):
         looks.note([frame], replace(tokens, pts=i * 0.5))

@@ -142,4 +142,5 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     layers, heads, dim = queries.shape
     grouped = queries.view(layers, keys.shape[1], heads // keys.shape[1], dim)
     weights = (grouped @ keys.transpose(2, 3) / dim**0.5).softmax(-1)
-    return (weights @ values).reshape(layers, heads, dim)
+    outputs: Tensor = weights @ values
+    return outputs.reshape(layers, heads, dim)
