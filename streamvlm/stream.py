@@ -250,6 +250,31 @@ class Stream(Thinking):
         """The same events without making an unpaced file play."""
         return self._listeners.open()
 
+    def check(self) -> int:
+        """Verify, between two steps, that every slot and token of the stream is accounted for; returns how many slots
+        are neither free nor the window's, but those of answers, of thoughts, and of what they still see.
+
+        Raises:
+            AssertionError: one is not; a bug.
+            StreamClosed: the stream is closed.
+        """
+        found: list[int | AssertionError] = []
+
+        def look() -> None:
+            try:
+                found.append(self._state.check())
+            except AssertionError as error:
+                found.append(error)
+
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        self._engine.call(look)
+        if not found:
+            raise StreamClosed("the engine has stopped")
+        if isinstance(found[0], AssertionError):
+            raise found[0]
+        return found[0]
+
     def close(self) -> None:
         """Stop watching, fail what is still being answered with StreamClosed, free the memory. Idempotent."""
         if self._closed:

@@ -285,6 +285,14 @@ class StreamState:
             self.memory.stop(self.window if isinstance(error, StreamClosed) else None)
         self.window = None  # the memory goes now, whoever still holds the stream
 
+    def check(self) -> int:
+        """Assert that every slot and token is accounted for, between steps; returns the slots that are in use beside
+        the window's."""
+        if self.window is None:
+            return 0
+        self.window.check()
+        return self.window.cache.used - len(self.window)
+
     def take_stats(self) -> None:
         """Take the counters that other threads may read, all of one moment."""
         self.stats = count(self)
