@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -241,6 +244,18 @@ def test_a_long_conversation_scrolls_beside_the_video(chromium: Any, agent: Agen
         box = page.locator("#question").bounding_box()
         assert box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 800
         assert page.evaluate("document.documentElement.scrollHeight") <= 900
+
+
+def test_the_benchmark_of_the_page_reports_what_it_saw() -> None:
+    playwright_or_skip()
+    command = [sys.executable, "-m", "streamvlm.benchmarks.perf.chat", "--seconds", "2", "--warmup", "1"]
+    done = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True, check=True, timeout=200)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert 0 < found["fps_reached"] <= 1.5 * found["fps"]
+    assert 0 < found["to_engine_s"]["p50"] <= found["to_engine_s"]["p95"] <= found["to_engine_s"]["max"]
+    assert min(found["app_cores"], found["model_cores"]) > 0
+    assert 0 < found["answers_open"] <= 4
+    assert found["holds"]["app_15_percent"] == (found["app_cores"] <= 0.15)
 
 
 def told_full(context: Any, url: str) -> str:
