@@ -28,7 +28,7 @@ import torch
 from streamvlm import Agent, Answer, BlockStore, Frame, SamplingConfig, Stream, load_model
 from streamvlm.benchmarks.harness import finish
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
-from streamvlm.benchmarks.present import LONGEST, Reply
+from streamvlm.benchmarks.quiz import LONGEST, Reply
 from streamvlm.world.exam import exam
 from streamvlm.world.paint import Painter
 from streamvlm.world.questions import TimedQuestion
