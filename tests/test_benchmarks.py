@@ -18,12 +18,16 @@ from streamvlm.world.questions import Question, TimedQuestion
 
 SMALL = Shape(vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=32, head_dim=8)
 FLAT = ["--frames", "80", "--window-seconds", "4", "--full-capacity", "900"]
-LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.3", "--fps", "10", "--predict", "0.5"]
+# So few frames a second that also `blocking`, on a busy machine, finds a moment to ask between two of them.
+LAG = ["--answers", "0", "2", "--tokens", "4", "--seconds", "1", "--warmup", "0.5", "--fps", "4", "--predict", "0.5"]
 LAG += ["--watches", "1", "--narrate"]
 TOKENS = ["--worlds", "1", "--seconds", "8", "--per-world", "4", "--prune", "dtd", "--prune", "cap(3)"]
 RECALL = ["--distances", "30", "--questions", "4", "--k", "2", "--tail", "10"]
 RECALL += ["--methods", "mean_key", "clusters", "recency", "embedding"]
 PAST = ["--questions", "10", "--per-world", "10", "--seeds", "1", "--seconds", "30"]
+
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all of them
 
 
 @pytest.fixture(scope="module")

