@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -84,7 +84,7 @@ def watched(agent: Agent, videos: list[list[Frame]], prune: str) -> list[list[tu
         return [_kept(channel) for channel in channels]
 
 
-def _kept(events: Iterator[StreamEvent]) -> list[tuple[int, ...]]:
+def _kept(events: Iterable[StreamEvent]) -> list[tuple[int, ...]]:
     found = []
     for event in events:
         if isinstance(event, StreamEnded):

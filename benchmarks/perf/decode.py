@@ -69,7 +69,7 @@ def checksum(path: Path, workers: int) -> tuple[int, int]:
         for frame in source:
             count, total = (
                 count + 1,
-                zlib.crc32(frame.data.contiguous().numpy(), zlib.crc32(f"{frame.pts}".encode(), total)),
+                zlib.crc32(frame.data.contiguous().numpy().tobytes(), zlib.crc32(f"{frame.pts}".encode(), total)),
             )
     return count, total
 
