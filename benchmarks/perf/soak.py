@@ -43,8 +43,13 @@ class Stalling:
         self._pictures, self._fps, self._seconds = pictures, fps, seconds
         self._rng = random.Random(seed)
         self._off = threading.Event()
+        self.over = threading.Event()  # it has shown everything
 
     def __iter__(self) -> Iterator[Frame]:
+        yield from self._shown()
+        self.over.set()
+
+    def _shown(self) -> Iterator[Frame]:
         begun, pts = time.monotonic(), 0.0
         for picture in itertools.cycle(self._pictures):
             gap = self._rng.choice(STALLS)
@@ -99,24 +104,25 @@ class People:
             self.counts["watched"] += 1
 
 
-def live(stream: Stream, people: People, seconds: float) -> tuple[int, list[float]]:
-    """Let them, until the camera is silent; returns how often all was counted, and the memory in MiB at each time."""
+def live(stream: Stream, people: People, camera: Stalling) -> tuple[int, list[float]]:
+    """Let them, until the camera has shown everything; how often all was counted, and the memory in MiB each time."""
     process, memory, checks, next_check = psutil.Process(), list[float](), 0, 0.0
     begun = time.monotonic()
-    while not stream.ended and time.monotonic() < begun + seconds + SETTLED:
+    while not (camera.over.wait(ACT) or stream.ended):
         people.act()
         if time.monotonic() - begun >= next_check:
             stream.check()
             checks, next_check = checks + 1, next_check + CHECKED
             memory.append(process.memory_info().rss / 2**20)
-        time.sleep(ACT)
     return checks, memory
 
 
 def settle(stream: Stream, people: People) -> int:
     """Slots that are in use beside the window's when everything should be over."""
     until = time.monotonic() + SETTLED
-    while time.monotonic() < until and (stream.check() or not all(a.done for a in people.answers)):
+    while time.monotonic() < until and not (
+        stream.ended and all(a.done for a in people.answers) and not stream.check()
+    ):
         time.sleep(ACT)
     return stream.check()
 
@@ -130,7 +136,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         options = {"store": folder, "store_quota_mb": 512, "fps": arguments.fps, "max_readers": 4}
         with agent.watch(camera, notes=True, window_seconds=8.0, max_answer_tokens=24, **options) as stream:
             people = People(stream, arguments.seed)
-            checks, memory = live(stream, people, arguments.seconds)
+            checks, memory = live(stream, people, camera)
             left, stats = settle(stream, people), stream.stats
             opened = sum(not a.done for a in people.answers) + sum(not w.over for w in people.watches)
             error = None if stream.error is None else str(stream.error)
