@@ -9,7 +9,8 @@ from torch import Tensor
 
 from streamvlm.errors import BudgetError
 from streamvlm.memory.blocks import BlockRun
-from streamvlm.memory.slots import SHARED, LayerRows, SlotCache
+from streamvlm.memory.rows import LayerRows
+from streamvlm.memory.slots import SHARED, SlotCache
 from streamvlm.memory.window import Window
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from streamvlm.errors import BudgetError
 from streamvlm.memory.blocks import KVBlock
 from streamvlm.memory.policies import WindowPolicy
-from streamvlm.memory.slots import FOREVER, SHARED, Rows, SlotCache
+from streamvlm.memory.rows import Rows
+from streamvlm.memory.slots import FOREVER, SHARED, SlotCache
 from streamvlm.types import Kind, Segment
 
 

@@ -14,7 +14,8 @@ from families import random_model
 from torch import Tensor
 
 from streamvlm.memory.policies import FullAttention
-from streamvlm.memory.slots import CacheShape, Rows, SlotCache
+from streamvlm.memory.rows import Rows
+from streamvlm.memory.slots import CacheShape, SlotCache
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Backend, StepCache, make_group
 from streamvlm.models.base import LanguageInput, Layout, VisionLanguageModel

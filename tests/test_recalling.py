@@ -18,7 +18,8 @@ from streamvlm.engine.answer import Answer
 from streamvlm.engine.reader import make_reader
 from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.recalling import recall
-from streamvlm.memory.slots import CacheShape, LayerRows, SlotCache
+from streamvlm.memory.rows import LayerRows
+from streamvlm.memory.slots import CacheShape, SlotCache
 from streamvlm.models.attention import Backend, Group
 from streamvlm.models.base import VisionLanguageModel
 

@@ -16,7 +16,8 @@ from streamvlm.engine.capacity import StreamSize, open_window, plan_budget
 from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.codecs import LayerLayout, decode, encode
 from streamvlm.memory.recalling import recall
-from streamvlm.memory.slots import Rows, SlotCache, rotate
+from streamvlm.memory.rows import Rows
+from streamvlm.memory.slots import SlotCache, rotate
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
-from streamvlm.memory.slots import Rows
+from streamvlm.memory.rows import Rows
 from streamvlm.settings import SamplingConfig
 from streamvlm.types import Segment
 

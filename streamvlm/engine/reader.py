@@ -14,7 +14,7 @@ from streamvlm.engine.evidence import Glimpse, Recalled
 from streamvlm.engine.live import follow
 from streamvlm.engine.moments import told
 from streamvlm.engine.planning import Account, Sort
-from streamvlm.memory.slots import Rows
+from streamvlm.memory.rows import Rows
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Probe
 from streamvlm.models.base import VisionLanguageModel

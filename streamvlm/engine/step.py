@@ -11,7 +11,7 @@ from torch import Tensor
 from streamvlm.engine.questions import Perception
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
-from streamvlm.memory.slots import Rows
+from streamvlm.memory.rows import Rows
 from streamvlm.memory.window import Window
 from streamvlm.models.attention import Backend, Group, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel

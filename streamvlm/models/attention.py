@@ -18,7 +18,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, Cache
 
-from streamvlm.memory.slots import SHARED, Rows, SlotCache, rotate
+from streamvlm.memory.rows import Rows
+from streamvlm.memory.slots import SHARED, SlotCache, rotate
 
 Backend = Literal["sdpa", "flex"]
 ATTENTION_NAME = "streamvlm"
