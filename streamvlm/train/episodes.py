@@ -28,6 +28,8 @@ SCENES: Mapping[str, float] = {
 }  # fmt: skip
 _EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
 _TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
+_COMMON = {"repetition": "0"}  # answers that would teach to say nothing else
+_LEFT_OUT = 0.8  # share of questions with a common answer that are not asked
 _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
 
 
@@ -165,6 +167,8 @@ class _Author:
             question = self._noted(view)
         else:
             question = make(kind, view)
+        if question and question.answer == _COMMON.get(kind) and self.rng.random() < _LEFT_OUT:
+            return None
         return Asked(self._index(shot), question, self._evidence(question, shot)) if question else None
 
     def _index(self, shot: int) -> int:
