@@ -48,9 +48,13 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 )
-KEEP_ASKING = """([text, answers]) => setInterval(() => {
-  for (let open = streamvlm.stage.state.open ?? answers; open < answers; open += 1) streamvlm.ask(text);
-}, 200)"""
+KEEP_ASKING = """([text, answers]) => {
+  const over = ".entry.question:not([data-status=waiting]):not([data-status=writing])";
+  let asked = 0;
+  setInterval(() => {
+    for (; asked - document.querySelectorAll(over).length < answers; asked += 1) streamvlm.ask(text);
+  }, 200);
+}"""
 
 
 def film(seed: int, to: Path) -> Path:
