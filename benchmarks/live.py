@@ -89,7 +89,7 @@ def plain(text: str) -> str:
 def one_way(agent: Agent, way: str, arguments: argparse.Namespace) -> Tally:
     """All questions on all streams."""
     tally = Tally()
-    options = {"live": way, "live_untrained": True} if way in LIVE else {}
+    options = {"live": way, "live_anyway": True} if way in LIVE else {}
     for seed in range(arguments.seed, arguments.seed + arguments.worlds):
         frames = film(seed, arguments.length, arguments.fps)
         with agent.watch(frames, fps=arguments.fps, **options) as stream:

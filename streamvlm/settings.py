@@ -105,7 +105,7 @@ class WatchConfig:
     live: Live = (
         "snapshot"  # overlapped, group_decoupled, gap_isolated: answers see frames that come while they are written
     )
-    live_untrained: bool = False  # let a model do so that was not trained for it; to be measured only
+    live_anyway: bool = False  # let a model do so that was not trained for it; to be measured only
     write_gaps: bool = True  # tell the model, in the stream's own text, how much of it is missing
     notes: bool = False  # write down what happens, and show a question what was written about it
     notes_tokens: int = 192  # room for that before one question

@@ -175,8 +175,8 @@ def test_a_model_that_was_not_trained_for_it_is_refused(scheme: Live) -> None:
             agent.watch(frames(2), live=scheme)
         for options in {"policy": "last_frames"}, {"store": "/tmp/none"}:
             with pytest.raises(ValueError, match=f"live={scheme} "):
-                agent.watch(frames(2), live=scheme, live_untrained=True, **options)
-        with agent.watch(frames(2), live=scheme, live_untrained=True) as stream:
+                agent.watch(frames(2), live=scheme, live_anyway=True, **options)
+        with agent.watch(frames(2), live=scheme, live_anyway=True) as stream:
             assert stream.ask("what is it?", max_new_tokens=2).text(100) is not None
     model.module.config.streamvlm_live = [scheme]
     with Agent(model) as agent, agent.watch(frames(2), live=scheme) as stream:

@@ -36,7 +36,7 @@ HELP = {
     "narrate": "say once a second what happened",
     "trace": "file to write when each frame, token and loss happened, for streamvlm trace",
     "live": "how answers see frames that come while they are written; snapshot: not at all",
-    "live_untrained": "let a model do so that was not trained for it",
+    "live_anyway": "let a model do so that was not trained for it",
     "write_gaps": "tell the model in the stream how much of it is missing",
     "notes": "write down what happens, and show a question what was written about it",
     "notes_tokens": "room in the cache for notes before one question",

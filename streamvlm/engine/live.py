@@ -30,11 +30,11 @@ def check_live(model: VisionLanguageModel, config: WatchConfig) -> None:
     if config.store is not None:
         raise ValueError(f"live={config.live} has no place for what a store brings back; leave store out")
     known = tuple(getattr(model.module.config, "streamvlm_live", ()))
-    if config.live not in known and not config.live_untrained:
+    if config.live not in known and not config.live_anyway:
         trained = f"for {', '.join(known)}" if known else "for none"
         raise ValueError(
             f"live={config.live} needs a model trained for it, and this one was trained {trained}; "
-            "live_untrained lets it try"
+            "live_anyway lets it try"
         )
 
 

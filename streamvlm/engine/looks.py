@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from streamvlm.types import Frame, VisionTokens
 
 LIMIT = 16 << 10  # bytes of one picture
+ON_THEIR_WAY = 128  # pictures that have left but may not be on disk yet: the disk is told once a second
 QUALITIES = (75, 40, 10)  # JPEG; the next one where the picture is larger than that
 
 
@@ -61,6 +63,7 @@ class Looks:
         self._embed = embed
         self._lock = threading.Lock()
         self._found: dict[float, Look] = {}  # by the patch's first moment, in order of time
+        self._left: deque[tuple[float, bytes]] = deque(maxlen=ON_THEIR_WAY)
 
     def note(self, frames: Sequence[Frame], tokens: VisionTokens) -> None:
         """A patch has been encoded."""
@@ -74,8 +77,7 @@ class Looks:
         with self._lock:
             found = self._found.get(start) or Look(b"", None)
             gone = [pts for pts in list(self._found)[self._lasting :] if pts <= start]
-            for pts in gone:
-                del self._found[pts]
+            self._left.extend((pts, self._found.pop(pts).picture) for pts in gone)
         return found
 
     def pictures(self, spans: Sequence[tuple[float, float]]) -> list[tuple[float, bytes]]:
@@ -87,8 +89,8 @@ class Looks:
     def at(self, time: float) -> tuple[float, bytes] | None:
         """(seconds, picture) of the newest patch that began by `time`, else of the first, among those that have one."""
         with self._lock:
-            held = [(pts, look.picture) for pts, look in self._found.items() if look.picture]
-        return newest_by(time, held)
+            held = [*self._left, *((pts, look.picture) for pts, look in self._found.items())]
+        return newest_by(time, [one for one in held if one[1]])
 
 
 def newest_by(time: float, pictures: Sequence[tuple[float, bytes]]) -> tuple[float, bytes] | None:
