@@ -73,9 +73,10 @@ def error(got: VisionTokens, right: VisionTokens, stale: VisionTokens) -> float:
 def test_after_a_cut_everything_is_new_and_not_by_the_published_quarter() -> None:
     model = load_model(ModelConfig())
     scenes = [next(frames(Story(seed), 1.0, 1.0))[1] for seed in (3, 4)]
+    shown = [torch.from_numpy(scene.copy()).permute(2, 0, 1) for scene in scenes]
     before, after = (
-        Patch(torch.from_numpy(scene.copy()).permute(2, 0, 1)[None], (4, 4), at, 0.5)
-        for scene, at in zip(scenes, (0.0, 0.5), strict=True)
+        Patch(torch.stack([picture] * model.pixels.temporal), (4, 4), at, 0.5)
+        for picture, at in zip(shown, (0.0, 0.5), strict=True)
     )
     errors = []
     for method in (Cacher(), Cacher(ratio=0.25)):
