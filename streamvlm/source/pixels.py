@@ -22,9 +22,9 @@ class RgbConverter:
     def __call__(self, picture: VideoFrame) -> Tensor:
         """uint8 [3, H, W], turned the way the file's rotation says."""
         rgb = self._reformatter.reformat(picture, format="rgb24").to_ndarray()
-        return to_tensor(np.rot90(rgb, round(picture.rotation / 90)))
+        return to_tensor(np.rot90(rgb, round(picture.rotation / 90)) if picture.rotation else rgb)
 
 
 def to_tensor(rgb: np.ndarray[Any, Any]) -> Tensor:
-    """uint8 [H, W, 3] to a contiguous uint8 [3, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    """uint8 [H, W, 3] to a uint8 [3, H, W] over the same memory: most pictures are copied once more anyway, or never."""
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)
