@@ -1,9 +1,9 @@
 """Is a file read faster by several threads, and are its frames the same?
 
 Files of one length with many and with few keyframes, of constant and variable rate, read at full rate in turns: by
-stretches between keyframes, by one source in which FFmpeg uses the threads it likes, and by PyAV as it comes. Nothing is
-done with the frames but turning them into RGB. The best of several turns counts, because a shared machine only ever adds
-time. Before that every pixel is compared.
+stretches between keyframes, by one source in which FFmpeg uses the threads it likes, and by PyAV as it comes. Nothing
+is done with the frames but turning them into RGB. The best of several turns counts, because a shared machine only ever
+adds time. Before that every pixel is compared.
 """
 
 from __future__ import annotations

@@ -26,5 +26,5 @@ class RgbConverter:
 
 
 def to_tensor(rgb: np.ndarray[Any, Any]) -> Tensor:
-    """uint8 [H, W, 3] to a uint8 [3, H, W] over the same memory: most pictures are copied once more anyway, or never."""
+    """uint8 [H, W, 3] to uint8 [3, H, W] over the same memory: who needs it in order makes a copy."""
     return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)
