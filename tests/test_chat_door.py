@@ -174,6 +174,7 @@ def gives(*addresses: str) -> Any:
         "http://10.0.0.1:99999/",
         "http://10.0.0.1/a b",
         "http://10.0.0.1\\@evil/",
+        "rtsp://a%0D%0aX:b@10.0.0.1/",
         "",
     ],
 )

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from streamvlm.demo.chat.refusals import Refused
 
 SCHEMES = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+TYPED = ("rtsp", "http", "https")  # where an rtsps server leads cannot be seen, so only the operator names those
 SPECIAL = tuple(ipaddress.ip_network(n) for n in ("100.100.100.200/32", "fd00:ec2::/32", "64:ff9b::/96", "2002::/16"))
 
 Resolve = Callable[[str, int], list[str]]
@@ -31,7 +32,7 @@ def checked_url(text: str, resolver: Resolve = resolve) -> str:
     """The address to connect to, with the host's name replaced by its address.
 
     Raises:
-        Refused: the protocol is not one of SCHEMES, or the host is this machine, a metadata service, or unknown.
+        Refused: the protocol is not one of TYPED, or the host is this machine, a metadata service, or unknown.
     """
     parts = _split(text.strip())
     host, port = parts.hostname or "", parts.port or SCHEMES[parts.scheme]
@@ -50,8 +51,12 @@ def _split(text: str) -> SplitResult:
         known = parts.scheme in SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         known = False
-    if not known or re.search(r"[\s\x00-\x1f\\]", text):
-        raise Refused(f"Only complete {', '.join(SCHEMES)} addresses can be watched.")
+    # FFmpeg decodes user name and password, and a line break in them would be one of its request.
+    broken = re.search(r"[\s\x00-\x1f\\]|://[^/?#]*%([01][0-9a-f]|7f)", text, re.IGNORECASE)
+    if known and not broken and parts.scheme not in TYPED:
+        raise Refused(f"{parts.scheme} addresses cannot be typed; the operator can name one with --source NAME=URL.")
+    if not known or broken:
+        raise Refused(f"Only complete {', '.join(TYPED)} addresses can be watched.")
     return parts
 
 

@@ -13,6 +13,7 @@ from streamvlm.demo.chat.addresses import SCHEMES, Resolve, checked_url, resolve
 from streamvlm.demo.chat.feeds import CameraFeed, Feed, FileFeed, NetworkFeed, WorldFeed
 from streamvlm.demo.chat.limits import Limits
 from streamvlm.demo.chat.refusals import Refused
+from streamvlm.demo.chat.relay import RelayedFeed
 
 CAMERA, UPLOAD, WORLD, ADDRESS = "My camera", "My video file", "StreamWorld", "Another address"
 
@@ -86,5 +87,7 @@ class Sources:
         if choice.name in self.named:
             return NetworkFeed(choice.name, self.named[choice.name], fps)
         if choice.name == ADDRESS and self.allow_urls:
-            return NetworkFeed(ADDRESS, checked_url(choice.address, self.resolver), fps, follow=False)
+            url = checked_url(choice.address, self.resolver)
+            rtsp = url.startswith("rtsp:")
+            return RelayedFeed(ADDRESS, url, fps) if rtsp else NetworkFeed(ADDRESS, url, fps, follow=False)
         raise Refused("There is no such source here.")
