@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from browsing import CHROMIUM, FLAGS, playwright_or_skip
 from PIL import Image
 
 from streamvlm import Agent, WatchConfig
@@ -27,7 +26,6 @@ from streamvlm.demo.chat.limits import Limits
 from streamvlm.world.story import Story
 from streamvlm.world.video import frames
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SAMPLE = Path(__file__).resolve().parent.parent / "demo" / "sample.mp4"
 MOMENT, QUESTION, TRUTH = 5.5, "which color is the cross?", "red"  # of the sample
 RATE = 10  # pictures a second of the camera
@@ -35,30 +33,8 @@ STORY, CONDITION = 68, "there is a red circle"  # a world in which this comes tr
 LENGTH, ONSET = 14.0, 5.9  # seconds of it, and when it comes true
 LATE = 2.0  # seconds after the last picture in which it did not hold
 ROUNDS = 4  # of the clip, for a machine that is busy elsewhere may look more rarely for a while
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--disable-component-update",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-
-
-def playwright_or_skip() -> Any:
-    """playwright's entry; where something is missing the test is skipped, except where it was asked for by name."""
-    if os.environ.get("STREAMVLM_BROWSER") != "required":
-        if CHROMIUM is None:
-            pytest.skip("no Chromium is installed: make test-browser")
-        pytest.importorskip("playwright", reason="playwright is not installed: make test-browser")
-    from playwright.sync_api import sync_playwright
-
-    return sync_playwright
 
 
 def uncompressed(pictures: Iterable[av.VideoFrame], to: Path) -> Path:

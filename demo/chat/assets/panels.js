@@ -11,6 +11,7 @@ export class Panels {
       if (target.id === "notes-find") { this.query = target.value.toLowerCase(); this.drawNotes(); }
       if (target.id === "narrate") say("narrate", { on: target.checked });
     });
+    document.addEventListener("keydown", (event) => this.step(event));
   }
   fresh(part) {
     const root = $(part);
@@ -61,8 +62,23 @@ export class Panels {
     shell.innerHTML = [...this.notes.values()].join("");
     const lines = [...shell.content.children].filter((line) => line.textContent.toLowerCase().includes(this.query));
     for (const line of lines) line.id = `${line.id}-noted`;
+    const at = this.moments().indexOf(document.activeElement);
     root.replaceChildren(...lines);
+    this.reach(Math.max(at, 0));
+    if (at >= 0) this.moments()[at]?.focus();
     this.drawEmpty();
+  }
+  // The notes are one tab stop, however many they are; arrows lead from one to the next.
+  moments() { return [...document.querySelectorAll("#notes .moment")]; }
+  reach(at) { this.moments().forEach((moment, index) => { moment.tabIndex = index === at ? 0 : -1; }); }
+  step(event) {
+    const moments = this.moments();
+    const at = moments.indexOf(event.target);
+    const next = at + ({ ArrowDown: 1, ArrowUp: -1 }[event.key] ?? 0);
+    if (at < 0 || next === at || !moments[next]) return;
+    event.preventDefault();
+    this.reach(next);
+    moments[next].focus();
   }
   drawEmpty() {
     const empty = $("#no-notes");
