@@ -38,8 +38,10 @@ def run(
     """Watch; the frame events, the counters, and what was answered along the way."""
     model = random_model(family)
     with Agent(model) as agent, agent.watch(shown(pictures), **options) as stream:
+        channel = stream.listen()  # before a question makes the file play
         answers = [stream.ask("what now?", at=at, max_new_tokens=4) for at in (1.0, 4.0)]
-        events = list(_until_end(stream.events()))
+        stream.play()
+        events = list(_until_end(channel))
         return events, stream.stats, [a.text() for a in answers]
 
 
