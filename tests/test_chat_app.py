@@ -140,6 +140,8 @@ def test_an_upload_is_watched_and_played_by_its_owner_only(chat: Chat) -> None:
         assert bob.get("/chat/video").status_code == 404
         picture = ann.get("/chat/picture/1/2.0")
         assert picture.headers["content-type"] == "image/jpeg"
+        assert ann.get("/chat/picture/1/1.996").content == picture.content  # pages round to hundredths
+        assert ann.get("/chat/picture/1/1.98").content != picture.content
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", bytes(1_200_000)])

@@ -27,6 +27,7 @@ from streamvlm.demo.chat.uploads import check_size, inspect, receive
 ASSETS = Path(__file__).parent / "assets"
 SLOW_LOGIN = 1.0  # seconds a wrong password costs
 FORM_BYTES = 4096  # of a login
+ROUNDED = 0.005  # seconds; pages name a moment to the hundredth, which may be a little before it
 NEAR = 2.0  # seconds
 CACHED = {"Cache-Control": "private, max-age=86400"}
 
@@ -86,7 +87,7 @@ class Routes:
         run, at = request.path_params["run"], request.path_params["at"]
         if session is None or not math.isfinite(at):
             return _nothing()
-        found = await run_in_threadpool(session.picture, run, at)
+        found = await run_in_threadpool(session.picture, run, at + ROUNDED)
         if found is None:
             return _nothing()
         lasting = abs(found[0] - at) < NEAR  # else a better one may be on its way to the disk
