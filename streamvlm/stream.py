@@ -52,7 +52,6 @@ class Stream(Thinking):
             engine.model,
             paced=paced,
             queue_frames=config.queue_frames,
-            frames_per_block=engine.model.pixels.advance,
             on_block=engine.wake,
             economy=economy,
         )
@@ -258,22 +257,9 @@ class Stream(Thinking):
             AssertionError: one is not; a bug.
             StreamClosed: the stream is closed.
         """
-        found: list[int | AssertionError] = []
-
-        def look() -> None:
-            try:
-                found.append(self._state.check())
-            except AssertionError as error:
-                found.append(error)
-
         if self._closed:
             raise StreamClosed("the stream is closed")
-        self._engine.call(look)
-        if not found:
-            raise StreamClosed("the engine has stopped")
-        if isinstance(found[0], AssertionError):
-            raise found[0]
-        return found[0]
+        return self._engine.call(self._state.check)
 
     def close(self) -> None:
         """Stop watching, fail what is still being answered with StreamClosed, free the memory. Idempotent."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, quiz, recall, tables
-from streamvlm.benchmarks.perf import decode, flatness, lag, store, tokens
+from streamvlm.benchmarks.perf import decode, flatness, lag, predicted, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
@@ -139,7 +139,7 @@ def test_redrawing_needs_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lag_accounts_for_every_frame_under_every_schedule(folder: Path) -> None:
     report = result(folder, "lag")
-    assert set(report["sweep"]) == set(lag.SCHEDULES)
+    assert set(report["sweep"]) == set(predicted.SCHEDULES)
     for name, sweep in report["sweep"].items():
         assert list(sweep) == ["0", "2"]
         for answers, found in sweep.items():

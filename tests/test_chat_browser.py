@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -20,6 +18,7 @@ from browsing import CHROMIUM, FLAGS, playwright_or_skip
 from PIL import Image
 
 from streamvlm import Agent, WatchConfig
+from streamvlm.benchmarks.perf.chat import serving
 from streamvlm.demo.chat.access import Access
 from streamvlm.demo.chat.app import Chat, ChatOptions
 from streamvlm.demo.chat.limits import Limits
@@ -68,18 +67,8 @@ def agent() -> Iterator[Agent]:
 @contextmanager
 def served(agent: Agent, folder: Path) -> Iterator[str]:
     """The chat on a port of this machine; gives its address."""
-    import uvicorn
-
-    chat = Chat(agent, ChatOptions(folder, Access(b"a secret of tests"), limits=Limits(visitors=2)))
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(chat.app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with serving(Chat(agent, ChatOptions(folder, Access(b"a secret of tests"), limits=Limits(visitors=2)))) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamvlm.benchmarks import harness
-from streamvlm.benchmarks.perf import lag
+from streamvlm.benchmarks.perf import lag, predicted
 
 
 class Runs:
@@ -44,8 +44,8 @@ def kept(folder: Path) -> dict[str, Any]:
 def test_one_command_runs_every_schedule_with_every_number_of_answers(runs: Runs, tmp_path: Path) -> None:
     lag.main(["--save"])
     report = kept(tmp_path)
-    assert sorted(runs.made) == sorted((name, n) for name in lag.SCHEDULES for n in (0, 1, 4, 8, 16))
-    assert report["answers"] == [0, 1, 4, 8, 16] and list(report["sweep"]) == list(lag.SCHEDULES)
+    assert sorted(runs.made) == sorted((name, n) for name in predicted.SCHEDULES for n in (0, 1, 4, 8, 16))
+    assert report["answers"] == [0, 1, 4, 8, 16] and list(report["sweep"]) == list(predicted.SCHEDULES)
     assert all(report["policies"][name] == found["16"] for name, found in report["sweep"].items())
 
 
@@ -72,4 +72,4 @@ def test_what_was_measured_otherwise_is_neither_mixed_nor_lost(runs: Runs, tmp_p
         lag.main(["--save", "--answers", "0", "--watches", "8"])
     assert kept(tmp_path)["watches"] == 0
     lag.main(["--save", "--answers", "0", "--watches", "8", "--fresh"])
-    assert kept(tmp_path)["watches"] == 8 and len(runs.made) == 2 * len(lag.SCHEDULES)
+    assert kept(tmp_path)["watches"] == 8 and len(runs.made) == 2 * len(predicted.SCHEDULES)

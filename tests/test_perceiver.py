@@ -24,9 +24,7 @@ def frame(i: int, size: tuple[int, int] = (32, 32), gap: float = 0.0) -> Frame:
 
 def perceiver_of(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> Perceiver:
     model = model or random_model("qwen3_vl")
-    return Perceiver(
-        source, model, paced=False, queue_frames=4, frames_per_block=model.pixels.advance, on_block=lambda: None
-    )
+    return Perceiver(source, model, paced=False, queue_frames=4, on_block=lambda: None)
 
 
 def perceive(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> tuple[list[Block], Exception | None]:

@@ -70,7 +70,7 @@ def film(seed: int, to: Path) -> Path:
 
 
 @contextmanager
-def served(chat: Chat) -> Iterator[str]:
+def serving(chat: Chat) -> Iterator[str]:
     """The chat on a port of this machine; gives its address."""
     import uvicorn
 
@@ -179,7 +179,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sampling = SamplingConfig(min_new_tokens=arguments.tokens - 1)
     with tempfile.TemporaryDirectory() as folder, Agent(model, watch=watch, sampling=sampling) as agent:
         chat = Chat(agent, ChatOptions(Path(folder) / "sessions", Access(b"a secret of benchmarks")))
-        with served(chat) as url, watched(film(arguments.seed, Path(folder) / "camera.y4m"), url) as page:
+        with serving(chat) as url, watched(film(arguments.seed, Path(folder) / "camera.y4m"), url) as page:
             found = observe(page, chat.sessions.awake[0], arguments)
     log.info("%s", found)
     names = ("model", "fps", "answers", "tokens", "seconds", "warmup", "threads")

@@ -29,34 +29,23 @@ from typing import Any
 from torch import Tensor
 
 from streamvlm import (
-    H200_8B,
     Agent,
     Answer,
     AnswerDone,
     Frame,
     FramePerceived,
     FramesDropped,
-    Schedule,
-    Simulation,
     Stream,
     StreamEnded,
     load_model,
 )
 from streamvlm.benchmarks import harness
 from streamvlm.benchmarks.harness import commit, finish, keep, with_origin
-from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive, quantiles
+from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
+from streamvlm.benchmarks.perf.predicted import SCHEDULES, figures, predict
 
-SCHEDULES: dict[str, Schedule] = {
-    "ours": "packed",
-    "blocking": "blocking",
-    "wait_k": "wait_k",
-    "alternating": "alternating",
-    "two_threads": "two_threads",
-}
-PREDICTED = ("ours", "blocking", "wait_k", "alternating")
 QUESTION = "what color is the circle?"
 LIMIT = 0.5  # seconds; a frame may be late by this or by one frame interval, whichever is less
-PREDICTED_LENGTH = 256  # tokens of an answer
 PATIENCE = 60.0  # seconds a policy may take beyond its time to have anything to report
 ANSWERS = (0, 1, 4, 8, 16)
 # What all runs of one result have in common.
@@ -175,19 +164,6 @@ class Trial:
         }
 
 
-def figures(lags: Sequence[float], first: Sequence[float]) -> dict[str, float | None]:
-    """Quantiles of the lags and of the times to the first token, in seconds."""
-    lag = quantiles(lags, digits=4) if lags else dict.fromkeys(("p50", "p99", "max"))
-    ttft = quantiles(first, digits=4) if first else dict.fromkeys(("p50", "p99"))
-    return {
-        "max_lag_s": lag["max"],
-        "p99_lag_s": lag["p99"],
-        "p50_lag_s": lag["p50"],
-        "ttft_p50_s": ttft["p50"],
-        "ttft_p99_s": ttft["p99"],
-    }
-
-
 def claim(found: dict[str, Any], fps: float) -> dict[str, Any]:
     """Whether perception never stalled."""
     limit = min(1 / fps, LIMIT)
@@ -259,34 +235,6 @@ def earlier(settings: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
     if other:
         sys.exit(f"{path} was measured with {other}; --fresh starts anew")
     return report
-
-
-def predict(model: Any, arguments: argparse.Namespace) -> dict[str, Any]:  # noqa: ANN401
-    """The same on virtual time, at the costs of a large model on a data-centre GPU: not a measurement."""
-    found: dict[str, Any] = {}
-    answers = max(arguments.answers)
-    for name in PREDICTED:
-        run = Simulation(model, H200_8B, schedule=SCHEDULES[name])
-        life = run.add(
-            fps=arguments.predict_fps, tokens=arguments.predict_tokens, answers=answers, length=PREDICTED_LENGTH
-        )
-        run.until(arguments.predict)
-        first = [a.ttft_s for a in life.asked if a.ttft_s is not None]
-        found[name] = figures(life.lags, first) | {
-            "tokens_per_s": round(life.tokens / run.clock.now, 2),
-            "forced_drops": life.dropped,
-            "backlog_max": life.eyes.backlog,
-        }
-        log.info("predicted, %s: %s", name, found[name])
-    return {
-        "what": f"virtual clock, {H200_8B.name}: predicted from a roofline, not measured",
-        "fps": arguments.predict_fps,
-        "frame_tokens": arguments.predict_tokens,
-        "answers": answers,
-        "tokens": PREDICTED_LENGTH,
-        "seconds": arguments.predict,
-        "policies": found,
-    }
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -12,7 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TypeVar
 
 import torch
 
@@ -31,6 +33,8 @@ from streamvlm.models.backends import BackendTable, fixed
 from streamvlm.models.base import VisionLanguageModel
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STEP_PART = 0.125  # of the shortest interval between two frames: one waits for a step, and then for its own
 SHORTEST_STEP, LONGEST_STEP = 0.01, 0.25  # seconds, what a step may be planned to take
@@ -98,18 +102,25 @@ class Engine:
             self._inbox.append(command)
         self.wake()
 
-    def call(self, command: Callable[[], None]) -> None:
-        """`submit`, and wait until it has run."""
-        done = threading.Event()
+    def call(self, command: Callable[[], T]) -> T:
+        """`submit`, wait until it has run, and give what it returns or raises.
+
+        Raises:
+            StreamClosed: the engine has stopped.
+        """
+        done: Future[T] = Future()
 
         def run() -> None:
-            command()
-            done.set()
+            try:
+                done.set_result(command())
+            except Exception as problem:  # noqa: BLE001 - it is raised again where somebody waits for it
+                done.set_exception(problem)
 
         self.submit(run)
-        while not done.wait(1.0):
-            if not self._thread.is_alive():
-                return
+        while not wait([done], 1.0).done:
+            if not self._thread.is_alive() and not done.done():
+                raise StreamClosed("the engine has stopped")
+        return done.result()
 
     def stop(self) -> None:
         """Close every stream and end the thread."""

@@ -53,7 +53,6 @@ class Perceiver:
         *,
         paced: bool,
         queue_frames: int,
-        frames_per_block: int,
         on_block: Callable[[], None],
         economy: Economy | None = None,
     ) -> None:
@@ -61,13 +60,13 @@ class Perceiver:
         self._source = source
         self._model = model
         self._paced = paced
-        self._per_block = frames_per_block
+        self._per_block = model.pixels.advance
         self._on_block = on_block
         self._economy = economy
         self._size: tuple[int, int] | None = None  # of the latest frame
         self._shared: list[Tensor] = []  # what the next patch has in common with the latest one
         self.told: list[Callable[[Sequence[Frame], VisionTokens], None]] = []  # of each patch, once it is encoded
-        self._frames: HandOver[Frame] = HandOver(max(queue_frames, frames_per_block), _pts)
+        self._frames: HandOver[Frame] = HandOver(max(queue_frames, self._per_block), _pts)
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._ingest, name="streamvlm-ingest", daemon=True),

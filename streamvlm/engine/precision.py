@@ -23,6 +23,7 @@ from streamvlm.models.attention import Probe, Probing, StepCache, make_group
 from streamvlm.models.base import LanguageInput, VisionLanguageModel
 from streamvlm.settings import Codec, WatchConfig
 from streamvlm.types import Kind, Segment
+from streamvlm.vision import overlapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def codec_errors(
 ) -> CodecErrors:
     """What `codec` changes against fp16 for a question, all that left the window being brought back.
 
-    `frames` are uint8 [n, 3, H, W], n a multiple of the model's frames per patch and longer than the window.
+    `frames` are uint8 [n, 3, H, W], n a multiple of the new frames in a patch of the model and longer than the window.
 
     Raises:
         ValueError: nothing leaves the window.
@@ -74,9 +75,11 @@ def _watch(
     model: VisionLanguageModel, frames: Tensor, fps: float, window_seconds: float
 ) -> tuple[Window, list[KVBlock]]:
     """The window at the end of these frames, and what left it."""
-    patch = model.pixels.temporal
+    spec = model.pixels
+    patch = spec.advance
     spans = [(i * patch / fps, patch / fps) for i in range(len(frames) // patch)]
-    seen = [model.frame_segment(tokens) for tokens in model.encode(frames, spans)]
+    patches = overlapped(frames, frames[:1].repeat_interleave(spec.overlap, 0), spec)
+    seen = [model.frame_segment(tokens) for tokens in model.encode(patches, spans)]
     prefix = model.text_segment(model.prefix_layout(), Kind.SINK)
     rows = sum(len(segment) for segment in seen)
     config = WatchConfig(fps=fps, window_seconds=window_seconds, store="-", retrieve_tokens=rows, max_readers=1)
