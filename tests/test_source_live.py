@@ -64,7 +64,7 @@ def publisher(url: str, first: int) -> Iterator[None]:
 
 def test_a_publishing_camera_dies_and_comes_back() -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/live"
-    options = SourceOptions(open_timeout=20, read_timeout=20, backoff=QUICK.backoff, listen=True)
+    options = SourceOptions(open_timeout=60, read_timeout=60, backoff=QUICK.backoff, listen=True)
     with publisher(url, 0):
         source = open_source(url, fps=None, options=options)
         frames = take_until(source, 20)
