@@ -5,17 +5,19 @@
 Blocks of a small model are read by the hundred, so that what is done once per block decides. Nothing is made of one but
 its head: the bytes go through a small buffer that stays in the CPU's cache, where they are checked and from where they
 are copied to the rows they will have among all others. Large layers are read and checked on several threads. With
-small ones the threads would only pass the interpreter's lock to and fro, so that one reads and another tells the disk
-what comes next.
+small ones the threads would only pass the interpreter's lock to and fro, so that one reads them all. The disk is told
+beforehand what comes next, so that it is never idle while something is checked or copied.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -29,15 +31,16 @@ from torch import Tensor
 from streamvlm.errors import CorruptError
 from streamvlm.memory.blocks import BlockRun, following
 from streamvlm.memory.catalogue import Entry
-from streamvlm.memory.codecs import LayerLayout, decode_joined
+from streamvlm.memory.codecs import ALIGN, LayerLayout, decode_joined
 from streamvlm.memory.fingerprint import Identity
 from streamvlm.memory.reading import PIECE, head_of, pieces, reading
-from streamvlm.memory.records import Head, check_layers
+from streamvlm.memory.records import Head, align, check_layers
 from streamvlm.memory.segment import opened, read_all, segment_path
 
 THREADS = 16  # reads in flight at most: a disk is faster when asked for several things at once
 WORTH = 64 << 10  # bytes of a layer from which its checksum takes longer than passing on the interpreter's lock
 NEAR = 64 << 10  # bytes between two things that are read rather than skipped
+AHEAD = 16 << 20  # bytes the disk is asked for before they are read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +88,7 @@ class BlockLoader:
         job = _Job(self.identity, entries, layers, pin=pin)
         order = sorted(range(len(entries)), key=lambda i: (entries[i].segment, entries[i].offset))
         if job.layer_bytes < WORTH or threads <= 1:
-            runs = _runs(job, order)
-            if threads > 1 and len(runs) > 1:
-                self._threads().submit(self._announce, job, runs[1:])
-            self._read(job, runs)
+            self._read(job, _runs(job, order))
             return job.result()
         shares = min(threads, THREADS, len(entries))
         cuts = [round(n * len(order) / shares) for n in range(shares + 1)]
@@ -122,30 +122,55 @@ class BlockLoader:
         yield buffer
         self._buffers.append(buffer)
 
-    def _announce(self, job: _Job, runs: Sequence[Sequence[_Part]]) -> None:
-        """Have the disk begin with what is read soon; whether that helps shows when it is read."""
-        with ExitStack() as stack, suppress(OSError, AttributeError):  # macOS has no posix_fadvise
-            files: dict[int, int] = {}
-            for run in runs:
-                segment = job.entries[run[0].entry].segment
-                if segment not in files:
-                    files[segment] = stack.enter_context(opened(segment_path(self.folder, segment)))
-                os.posix_fadvise(files[segment], run[0].offset, _length(run), os.POSIX_FADV_WILLNEED)
-
     def _read(self, job: _Job, runs: Sequence[Sequence[_Part]]) -> None:
         """Read and take runs of a job."""
-        with ExitStack() as stack, self._buffer(max(_length(run) for run in runs)) as buffer:
-            files: dict[int, int] = {}
-            for run in runs:
-                entry = job.entries[run[0].entry]
-                path = segment_path(self.folder, entry.segment)
-                with reading(path, entry):
-                    if entry.segment not in files:
-                        files[entry.segment] = stack.enter_context(opened(path))
-                    view = memoryview(buffer)[: _length(run)]
-                    read_all(files[entry.segment], [view], run[0].offset, str(path))
+        sizes = [run[-1].offset + run[-1].nbytes - run[0].offset for run in runs]
+        with ExitStack() as stack, self._buffer(max(sizes)) as buffer:
+            files = _Files(self.folder, stack)
+            told = lead = 0  # runs announced, and their bytes that are not yet read
+            for run, size in zip(runs, sizes, strict=True):
+                while told < len(runs) and lead < AHEAD:
+                    files.announce(job.entries[runs[told][0].entry], runs[told][0].offset, sizes[told])
+                    lead += sizes[told]
+                    told += 1
+                path = files.read(job.entries[run[0].entry], memoryview(buffer)[:size], run[0].offset)
+                lead -= size
                 for part in run:
                     job.take(part, buffer, part.offset - run[0].offset, path)
+
+
+class _Files:
+    """The segments that one thread reads, each opened when it is first needed."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack  # closes them
+        self._files: dict[int, tuple[int, Path]] = {}
+        self._announced = (-1, -1)  # segment and end of what was announced last
+
+    def announce(self, entry: Entry, offset: int, nbytes: int) -> None:
+        """Have the disk begin with what is read soon. What follows on what comes before it, the system foresees."""
+        segment, end = self._announced
+        self._announced = entry.segment, offset + nbytes
+        if (segment != entry.segment or offset - end > NEAR) and sys.platform != "darwin":  # macOS has no posix_fadvise
+            fd, path = self._opened(entry)
+            with reading(path, entry):
+                os.posix_fadvise(fd, offset, nbytes, os.POSIX_FADV_WILLNEED)
+
+    def read(self, entry: Entry, view: memoryview, offset: int) -> Path:
+        """Fill `view` from where `entry` or some of it lies; returns the file's path."""
+        fd, path = self._opened(entry)
+        with reading(path, entry):
+            read_all(fd, [view], offset, str(path))
+        return path
+
+    def _opened(self, entry: Entry) -> tuple[int, Path]:
+        found = self._files.get(entry.segment)
+        if found is None:
+            path = segment_path(self._folder, entry.segment)
+            with reading(path, entry):
+                found = self._files[entry.segment] = self._stack.enter_context(opened(path)), path
+        return found
 
 
 class _Job:
@@ -160,10 +185,7 @@ class _Job:
         tokens = [entry.tokens for entry in entries]
         self._first_rows = list(accumulate(tokens, initial=0))
         joined = LayerLayout.of(identity.codec, identity.shape, self._first_rows[-1])
-        self._tensors: dict[str, Tensor] = {}
-        for part in joined.parts:
-            size = part.shape if part.by_row else (part.shape[0], len(entries), *part.shape[1:])
-            self._tensors[part.name] = torch.empty(len(self.layers), *size, dtype=part.dtype, pin_memory=pin)
+        self._tensors = _room(joined, len(self.layers), len(entries), pin=pin)
         self._arrays = {name: tensor.numpy() for name, tensor in self._tensors.items()}
         self._copies: dict[int, tuple[int, list[_Copy]]] = {}
         self._pieces: dict[int, list[tuple[int, int, int]]] = {}
@@ -226,6 +248,22 @@ class _Job:
         return Loaded(run, tuple(head.picture for head in heads))
 
 
+def _room(joined: LayerLayout, layers: int, blocks: int, *, pin: bool) -> dict[str, Tensor]:
+    """Memory for the parts of all blocks end to end.
+
+    In one piece: glibc gives several large ones back to the system each time, and getting them again costs more than
+    reading into them.
+    """
+    shapes = [part.shape if part.by_row else (part.shape[0], blocks, *part.shape[1:]) for part in joined.parts]
+    sizes = [layers * math.prod(s) * p.dtype.itemsize for s, p in zip(shapes, joined.parts, strict=True)]
+    starts = list(accumulate((align(size, ALIGN) for size in sizes), initial=0))
+    whole = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=pin)
+    return {
+        part.name: whole[start : start + size].view(part.dtype).view(layers, *shape)
+        for part, shape, start, size in zip(joined.parts, shapes, starts, sizes, strict=False)
+    }
+
+
 def _copies(layout: LayerLayout, arrays: dict[str, NDArray[Any]]) -> list[_Copy]:
     found = []
     for part in layout.parts:
@@ -251,7 +289,3 @@ def _runs(job: _Job, indices: Sequence[int]) -> list[list[_Part]]:
                 segment, start = job.entries[index].segment, part.offset
             stop = part.offset + part.nbytes
     return runs
-
-
-def _length(run: Sequence[_Part]) -> int:
-    return run[-1].offset + run[-1].nbytes - run[0].offset

@@ -29,7 +29,7 @@ from streamvlm.memory.records import (
 )
 from streamvlm.memory.segment import opened, read_all, segment_path
 
-PIECE = 1 << 20  # bytes read at once, which fit the CPU's cache
+PIECE = 256 << 10  # bytes read at once, which fit the CPU's cache
 
 
 class BlockReader:

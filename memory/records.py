@@ -13,11 +13,11 @@ of another store.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from isal.isal_zlib import crc32
 from torch import Tensor
 
 from streamvlm.errors import CorruptError
@@ -119,7 +119,7 @@ def pack(identity: Identity, block_id: int, block: Encoded) -> tuple[RecordLayou
     if payload.shape != wanted:
         raise ValueError(f"the block's payload is {tuple(payload.shape)}, this store's blocks of its length {wanted}")
     check_finite(layout, payload)
-    head = _pack_head(identity.tag, block_id, block.about, [zlib.crc32(layer) for layer in payload.numpy()])
+    head = _pack_head(identity.tag, block_id, block.about, [crc32(layer) for layer in payload.numpy()])
     record = RecordLayout.of(identity, len(head), tokens)
     footer = _pack_footer(block_id, _START.unpack_from(head)[1])
     before, after = bytes(record.payload - len(head)), bytes(record.length - record.footer - len(footer))
@@ -128,17 +128,17 @@ def pack(identity: Identity, block_id: int, block: Encoded) -> tuple[RecordLayou
 
 def _pack_head(tag: bytes, block_id: int, about: About, crcs: list[int]) -> bytes:
     stream, text, picture = about.stream.encode(), about.text.encode(), about.thumbnail
-    sizes = (len(stream), len(text), len(picture), zlib.crc32(picture))
+    sizes = (len(stream), len(text), len(picture), crc32(picture))
     span = (about.extent, about.start, about.stop, int(about.kind))
     fields = _FIELDS.pack(tag, block_id, len(about), len(crcs), *span, *sizes)
     positions = about.positions.contiguous().numpy().astype("<i8").tobytes()
     rest = b"".join((fields, positions, struct.pack(f"<{len(crcs)}I", *crcs), stream, text))
-    return _START.pack(MAGIC, zlib.crc32(rest), _START.size + len(rest) + len(picture)) + rest + picture
+    return _START.pack(MAGIC, crc32(rest), _START.size + len(rest) + len(picture)) + rest + picture
 
 
 def _pack_footer(block_id: int, head_crc: int) -> bytes:
     start = _FOOTER.pack(END_MAGIC, block_id, head_crc, 0)[:-4]
-    return start + struct.pack("<I", zlib.crc32(start))
+    return start + struct.pack("<I", crc32(start))
 
 
 def head_bytes(first: bytes) -> int | None:
@@ -155,13 +155,13 @@ def unpack_head(data: bytes) -> Head | None:
     tag, block_id, tokens, layers, *rest = _FIELDS.unpack_from(data, _START.size)
     extent, start, stop, kind, stream_size, text_size, picture_size, picture_crc = rest
     end = len(data) - picture_size
-    if end < _START.size or zlib.crc32(memoryview(data)[_START.size : end]) != crc:
+    if end < _START.size or crc32(memoryview(data)[_START.size : end]) != crc:
         return None
     crcs = _START.size + _FIELDS.size + 24 * tokens
     stream = crcs + 4 * layers
     text = stream + stream_size
     picture = data[end:]
-    damaged = zlib.crc32(picture) != picture_crc
+    damaged = crc32(picture) != picture_crc
     return Head(
         tag,
         block_id,
@@ -189,7 +189,7 @@ def is_footer(data: bytes, head: Head) -> bool:
 def check_layers(head: Head, layers: Sequence[int], data: Sequence[memoryview], where: str) -> None:
     """Raise CorruptError unless the bytes of each layer have the crc32 that the head gives for it."""
     for layer, row in zip(layers, data, strict=True):
-        if zlib.crc32(row) != head.layer_crcs[layer]:
+        if crc32(row) != head.layer_crcs[layer]:
             raise CorruptError(where, f"layer {layer} of block {head.id} fails its checksum")
 
 

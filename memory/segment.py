@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from isal.isal_zlib import crc32
 from torch import Tensor
 
 from streamvlm.errors import CorruptError, FingerprintError
@@ -51,7 +51,7 @@ class SegmentHeader:
         text = {"identity": self.identity.to_json(), "number": self.number, "first_id": self.first_id}
         data = json.dumps(text).encode()
         rest = struct.pack("<II", VERSION, len(data)) + data
-        page = _MAGIC + struct.pack("<I", zlib.crc32(rest)) + rest
+        page = _MAGIC + struct.pack("<I", crc32(rest)) + rest
         if len(page) > PAGE:
             raise ValueError(
                 f"the fingerprint takes {len(data)} bytes and must fit {PAGE - _START.size}: hash its parts"
@@ -70,7 +70,7 @@ class SegmentHeader:
         if len(page) < _START.size:
             return None
         magic, crc, version, size = _START.unpack_from(page)
-        if magic != _MAGIC or zlib.crc32(page[12 : _START.size + min(size, PAGE)]) != crc:
+        if magic != _MAGIC or crc32(page[12 : _START.size + min(size, PAGE)]) != crc:
             return None
         if version != VERSION:
             raise FingerprintError(path, f"format version is {version}, wanted {VERSION}")

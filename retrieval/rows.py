@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
-import zlib
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 # One per addition. A removal is a record with no vectors.
@@ -19,7 +19,7 @@ Records = NDArray[np.void]
 
 
 def _crc(record: Records, vectors: bytes) -> int:
-    return zlib.crc32(vectors, zlib.crc32(record.tobytes()[:-4]))
+    return crc32(vectors, crc32(record.tobytes()[:-4]))
 
 
 class VectorFile:
