@@ -12,7 +12,7 @@ from typing import Any
 
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.bidding import LONGEST_LAG, interval
-from streamvlm.engine.checks import check_between, check_moment, check_text
+from streamvlm.engine.checks import check_between, check_moment, check_terms, check_text
 from streamvlm.engine.easing import Eased, eased
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEnded, StreamEvent, StreamStats
@@ -125,6 +125,9 @@ class Stream(Thinking):
         *,
         at: float | None = None,
         between: tuple[float, float] | None = None,
+        memory: bool | None = None,
+        notes: bool | None = None,
+        noted: bool | None = None,
         **sampling: Any,  # noqa: ANN401
     ) -> Answer:
         """Ask about what has been seen by now, or will have been seen `at` a later moment of the stream.
@@ -132,20 +135,24 @@ class Stream(Thinking):
         Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
         With a `store`, what has left the window and matters to the question is brought back for it, from where its own
         words point ("at 2:10", "an hour ago"), else from anywhere. With `between` (start, stop) in seconds, the
-        question is about that stretch: what is stored of it is shown instead of the window. `sampling` are fields of
-        SamplingConfig (temperature, max_new_tokens, …).
+        question is about that stretch: what is stored of it is shown instead of the window. With `memory=False` nothing
+        is brought back, with `notes=False` no note is shown: the answer is that of a stream without. With `noted=False`
+        the answer becomes no note for later questions. By default all that the stream keeps is used. `sampling` are
+        fields of SamplingConfig (temperature, max_new_tokens, …).
 
         Raises:
-            ValueError: an empty or too long question, a moment already past, an unknown sampling option.
+            ValueError: an empty or too long question, a moment already past, something to be used that the stream does
+                not keep, an unknown sampling option.
             StreamClosed: the stream is closed.
             BusyError: max_questions are open. Of a live stream that takes all there is, the answer fails with it.
         """
         check_options(sampling, SamplingConfig)
         check_text(self._state, question, self.config.max_question_tokens)
         check_moment(self._state, at, self._asked_until)
-        check_between(self._state, between)
+        terms = check_terms(self._state, memory, notes, noted)
+        check_between(self._state, between, memory)
         answer = Answer(question, at, self._engine.wake, self._engine.clock)
-        self._put(Question(answer, replace(self.sampling, **sampling), at, between))
+        self._put(Question(answer, replace(self.sampling, **sampling), at, between, terms=terms))
         return answer
 
     def recall(

@@ -34,6 +34,8 @@ class Answer:
         self.seen_until: float | None = None  # the same; of a live answer, of the newest frame its last token knew
         self.status: Status = "waiting"
         self.tokens = 0  # written so far
+        self.tokens_read = 0  # of its question and the notes shown with it, twice where they were looked up by
+        self.tokens_recalled = 0  # brought back from memory, and not computed again
         self.ttft_s: float | None = None  # wall seconds from its snapshot to its first token
         self.evidence: tuple[tuple[float, float], ...] = ()  # spans [start, stop) of stream it could see
         self.recalled: tuple[Moment, ...] = ()  # what was brought back from memory for it
@@ -124,6 +126,7 @@ class Answer:
         with self._signal.changing():
             self.recalled, self.recall_cost, self.in_view = recalled.moments, recalled.cost, in_view
             self.unreadable = recalled.unreadable
+            self.tokens_recalled = max(map(len, recalled.layers), default=0)
 
     def write(self, piece: str, tokens: int) -> None:
         """That many tokens more, and the text they completed, which may be empty."""

@@ -25,6 +25,8 @@ def fork_due(stream: StreamState) -> None:
         return
     nearest = stream.arrived
     for question in list(stream.waiting):
+        if question.terms.notes and stream.mind.writing and not stream.paced:
+            continue  # a file can wait: what is noted of what happened by then does not depend on who asks when
         reached = question.at is None or question.at <= stream.now + EPSILON
         passed = nearest is not None and question.at is not None and nearest.last_pts > question.at + EPSILON
         if reached or passed or stream.ended:
@@ -40,9 +42,10 @@ def fork(stream: StreamState, question: Question, window: Window, like: Reader |
     reader = _reader(stream, question, window, like)
     if reader is None:
         return
-    if stream.memory is not None and not stream.memory.empty and not window.policy.recompute:
+    stored = stream.memory is not None and not stream.memory.empty
+    if stored and question.terms.memory and not window.policy.recompute:
         reader.lookup = Lookup(Probe.of(stream.model.text_spec.layers), question.between)
-    reader.writes = question.writes
+    reader.writes, reader.noted = question.writes, question.terms.noted
     if stream.config.live != "snapshot" and like is None:  # what explains a moment is about that moment
         begin(reader, window, stream.config.live)
     reader.account.enter(r.account for r in stream.readers)
@@ -55,7 +58,8 @@ def fork(stream: StreamState, question: Question, window: Window, like: Reader |
 
 def _reader(stream: StreamState, question: Question, window: Window, like: Reader | None) -> Reader | None:
     try:
-        notes = stream.mind.notes_for(stream, question.answer.question) if question.writes else []
+        shown = question.writes and question.terms.notes
+        notes = stream.mind.notes_for(stream, question.answer.question) if shown else []
         moment = moment_of(question.answer.question, question.between, stream.now)
         room, briefing = stream.config.max_answer_tokens, Briefing(moment, notes, like)
         reader = make_reader(stream.model, window, question.answer, question.sampling, room, briefing)

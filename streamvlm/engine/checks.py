@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from streamvlm.engine.questions import Terms
 from streamvlm.engine.stream import StreamState
 
 
@@ -32,10 +33,29 @@ def check_moment(state: StreamState, at: float | None, asked_until: float) -> No
         raise ValueError(f"at={at} is past: the stream is at, or playing to, {past:.2f} s; ask in order of time")
 
 
-def check_between(state: StreamState, between: tuple[float, float] | None) -> None:
+def check_terms(state: StreamState, memory: bool | None, notes: bool | None, noted: bool | None) -> Terms:
+    """What a question may use; None: whatever its stream keeps.
+
+    Raises:
+        ValueError: one is neither None nor a truth value, or wants what the stream does not keep.
+    """
+    keeps, jots = state.memory is not None, state.mind.taker is not None
+    asked = (("memory", memory, keeps, "store=FOLDER"), ("notes", notes, jots, "notes=True"),
+             ("noted", noted, jots, "notes=True"))  # fmt: skip
+    for name, wanted, there, setting in asked:
+        if wanted not in (None, True, False):
+            raise ValueError(f"{name} must be True, False, or None for whatever the stream keeps, got {wanted!r}")
+        if wanted and not there:
+            raise ValueError(f"{name}=True needs what this stream does not keep: watch it with {setting}")
+    return Terms(memory is not False, notes is not False, noted is not False)
+
+
+def check_between(state: StreamState, between: tuple[float, float] | None, memory: bool | None = None) -> None:
     """Raise ValueError if `between` is no stretch of time, or there is nothing stored to look for it in."""
     if between is None:
         return
+    if memory is False:
+        raise ValueError(f"between={between} looks into the store, and memory=False forbids it; leave one of them out")
     if state.memory is None:
         raise ValueError(f"between={between} looks into a store, and this stream has none")
     if not (0 <= between[0] < between[1] < math.inf):

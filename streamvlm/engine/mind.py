@@ -76,6 +76,11 @@ class Mind:
         noting = self.taker is not None and self.taker.due
         return noting or self.narration.due or any(s.due for s in self._reading("answer"))
 
+    @property
+    def writing(self) -> bool:
+        """Whether something that was seen is still to be noted."""
+        return self.taker is not None and (self.taker.due or self.taker.asking)
+
     def _reading(self, reads: Reads) -> Iterator[Sentry]:
         return (s for s in list(self.sentries) if s.watch.trigger.reads == reads)
 

@@ -53,6 +53,7 @@ class Reader:
     shown: int = 0  # characters already handed over
     prefilled: int = 0  # rows of the prompt already in the cache
     writes: bool = True  # False: only what is recalled is wanted
+    noted: bool = True  # whether its answer becomes a note
     lookup: Lookup | None = None  # None once it is over, or where nothing is stored
     moment: float | None = None  # seconds of stream time the question is about, where that is a single moment
     notes: tuple[tuple[float, str], ...] = ()  # (seconds, text) shown before its question
@@ -78,6 +79,7 @@ class Reader:
             stop = min(len(self.prompt), self.prefilled + chunk)
             segment = self.prompt.part(self.prefilled, stop)
             self.prefilled = stop
+            self.answer.tokens_read += len(segment)
         else:
             segment = self.model.token_segment(self.tokens[-1])
             if self.live != "snapshot":

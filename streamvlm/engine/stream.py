@@ -122,7 +122,8 @@ class StreamState:
             reader.answer.finish(status)
         if reader.on_done is None:
             self.emit(AnswerDone(self.now, reader.answer))
-            self.mind.answered(self, reader.answer)
+            if reader.noted:
+                self.mind.answered(self, reader.answer)
         else:
             reader.on_done(reader.answer, reader)
         self.window.close_reader(reader.handle)  # last: what is concluded from it may be explained from its snapshot
