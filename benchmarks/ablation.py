@@ -1,7 +1,7 @@
 """Do notes earn their place? The window, with notes, with blocks from disk, with both, and the last four frames.
 
 Asked is what left the window long ago, by the time it happened at. Each is a run of StreamWorld in a folder of its own
-below `--out` (streamvlm.benchmarks.streamworld), and goes on there after a kill.
+below `--out` (streamvlm.benchmarks.streamworld), and goes on there after a kill. The first four share one watching.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from streamvlm.benchmarks import streamworld
 from streamvlm.benchmarks.measure import make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams
 
-WAYS = ("sink_window", "notes_alone", "memory", "notes", "last_frames", "constant")
+WAYS = ("sink_window", "notes_alone", "memory", "notes", "last_frames", "sliding", "uniform64", "blind", "constant")
 ASKED = {"kinds": ("episode",), "watches": 0, "narrated": False}  # all else runs without being asked
 
 

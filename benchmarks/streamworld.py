@@ -1,7 +1,8 @@
 """StreamWorld by every way of watching, for the README: what stays visible decides what can be answered.
 
-Each way is a run of `streamvlm bench run streamworld` in a folder of its own below `--out`. Every answer is kept as
-soon as it is there, so that the same command goes on after a kill. Two processes share the work with `--shard 1/2` and
+Each way is a run of `streamvlm bench run streamworld` in a folder of its own below `--out`; ways that see the same
+streams and differ in what an answer may use share one watching, whose cost is told apart. Every answer is kept as soon
+as it is there, so that the same command goes on after a kill. Two processes share the work with `--shard 1/2` and
 `--shard 2/2`; when both are done, `--collect` makes the result of what they have left.
 """
 
@@ -10,18 +11,21 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from streamvlm.benchmarks.core import commands, journal
-from streamvlm.benchmarks.core.commands import RunOptions
+from streamvlm.benchmarks.core.commands import RunOptions, WayOfAsking
 from streamvlm.benchmarks.core.html import plot
 from streamvlm.benchmarks.core.journal import Shard
-from streamvlm.benchmarks.harness import HERE, finish
+from streamvlm.benchmarks.core.protocol import Protocol
+from streamvlm.benchmarks.core.sharing import WATCHING
+from streamvlm.benchmarks.core.usage import usage
+from streamvlm.benchmarks.harness import HERE, finish, load
 from streamvlm.benchmarks.measure import begin, log, make_parser, positive
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld
-from streamvlm.benchmarks.world_table import GROUPS, WATCHERS
+from streamvlm.benchmarks.world_table import GROUPS, WATCHERS, by_distance, with_far
 from streamvlm.config import Config, SamplingConfig, WatchConfig
 from streamvlm.world.exam import ASKED
 from streamvlm.world.happenings import Looks
@@ -56,23 +60,68 @@ WAYS = {
 }
 
 
-def one_way(way: str, benchmark: StreamWorld, arguments: argparse.Namespace, config: Config) -> None:
-    """A run, or the rest of one."""
-    chosen, out = WAYS[way], arguments.out / way
-    limit = arguments.clips if chosen.clips else None
-    options = RunOptions(chosen.protocol, out=out, limit=limit, shard=arguments.shard, overrides=chosen.changes)
-    begun = time.process_time()
-    commands.run_benchmark(benchmark.adjusted(**chosen.exams), options, config)
-    log.info("%s: %.0f s of processor time", way, time.process_time() - begun)
+def protocol_of(way: str) -> Protocol:
+    """How a way watches and asks."""
+    chosen = WAYS[way]
+    return commands.choose(StreamWorld(), RunOptions(chosen.protocol, overrides=chosen.changes))
+
+
+def watches(way: str) -> bool:
+    """Whether it has to have watched a stream from its beginning; neither clips have nor what sees the last frames."""
+    protocol = protocol_of(way)
+    return protocol.replay == "stream" and protocol.policy != "last_frames"
+
+
+def watched_together(ways: Sequence[str]) -> list[tuple[str, ...]]:
+    """The ways, those that see the same streams together, in order of their first."""
+    groups: dict[object, list[str]] = {}
+    for way in ways:
+        seen = replace(protocol_of(way), name="", memory=False, notes=False)
+        streams = tuple(WAYS[way].exams.get(key) for key in ("looks", "seeds"))
+        groups.setdefault((seen, streams, "" if watches(way) else way), []).append(way)
+    return [tuple(group) for group in groups.values()]
+
+
+def one_watching(group: tuple[str, ...], benchmark: StreamWorld, arguments: argparse.Namespace, config: Config) -> None:
+    """The runs of some ways that see the same, or the rest of them."""
+    begun, ways = time.process_time(), {}
+    for way in group:
+        chosen, out = WAYS[way], arguments.out / way
+        limit = arguments.clips if chosen.clips else None
+        options = RunOptions(chosen.protocol, out=out, limit=limit, shard=arguments.shard, overrides=chosen.changes)
+        ways[way] = WayOfAsking(benchmark.adjusted(**chosen.exams), options)
+    if watches(group[0]):
+        commands.run_shared(ways, arguments.out / watching(group), config)
+    else:
+        (alone,) = ways.values()
+        commands.run_benchmark(alone.benchmark, alone.options, config)
+    log.info("%s: %.0f s of processor time", ", ".join(group), time.process_time() - begun)
+
+
+def watching(group: Sequence[str]) -> str:
+    """Name of the folder that says what it took to watch for these ways."""
+    return f"{WATCHING}-{'-'.join(group)}"
 
 
 def scores(way: str, out: Path) -> dict[str, Any]:
-    """What a way's folder holds; how long its streams were, if each was watched once."""
+    """What a way's folder holds."""
     found = commands.summary(StreamWorld(), None, out)
     run = journal.load(out)
-    kept = {k: found[k] for k in ("totals", "cells", "extras", "counts", "usage")} | {"starts": len(run.starts)}
-    seconds = found["extras"]["seeds"] * StreamWorld().adjusted(**run.stamp["settings"]).exams.seconds
-    return kept | ({"stream_minutes": seconds / 60} if found["usage"] and not WAYS[way].clips else {})
+    return {k: found[k] for k in ("totals", "cells", "extras", "counts", "usage")} | {
+        "starts": len(run.starts),
+        "weights_sha256": run.stamp["weights_sha256"],
+    }
+
+
+def watched(group: tuple[str, ...], out: Path) -> dict[str, Any]:
+    """What it took to watch for some ways, in all; minutes of stream, up to the last thing that was asked."""
+    run = journal.load(out / watching(group))
+    ends: dict[str, float] = {}
+    for result in run.results.values():
+        seed = result.id.partition("/")[0]
+        ends[seed] = max(ends.get(seed, 0.0), result.as_of or 0.0)
+    minutes = sum(ends.values()) / 60
+    return {"ways": list(group), "minutes": round(minutes, 3), "starts": len(run.starts), "usage": usage(run)}
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -82,10 +131,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     exams = Exams(**made | {"kinds": tuple(arguments.kinds)})
     watch = WatchConfig(full_capacity_tokens=arguments.full_capacity)
     config = Config(model, watch, SamplingConfig(max_new_tokens=LONGEST))
+    groups = watched_together(arguments.ways)
     if not arguments.collect:
-        for way in arguments.ways:
-            one_way(way, StreamWorld(exams), arguments, config)
-    ways = {} if arguments.shard.count > 1 else {way: scores(way, arguments.out / way) for way in arguments.ways}
+        for group in groups:
+            one_watching(group, StreamWorld(exams), arguments, config)
+    whole = arguments.shard.count == 1
+    ways = {way: scores(way, arguments.out / way) for way in arguments.ways} if whole else {}
     return {
         "model": arguments.model,
         "threads": arguments.threads,
@@ -94,7 +145,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "window_seconds": watch.window_seconds,
         "full_capacity_tokens": arguments.full_capacity,
         "ways": ways,
+        "watchings": [watched(group, arguments.out) for group in groups if whole and watches(group[0])],
     }
+
+
+def far(path: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Of a result of `streamvlm.benchmarks.ablation`, what belongs in this table.
+
+    Raises:
+        ValueError: it is of another model.
+    """
+    other = load(path)
+    weights = [{way["weights_sha256"] for way in one["ways"].values()} - {None} for one in (found, other)]
+    if weights[0] and weights[0] != weights[1]:
+        raise ValueError(f"{path} is of other weights: measure it again")
+    ways = {key: {"cells": way["cells"], "totals": way["totals"]} for key, way in other["ways"].items()}
+    return {"seeds": other["seeds"], "seconds": other["seconds"], "ways": ways}
 
 
 def report(found: dict[str, Any], arguments: argparse.Namespace, name: str) -> None:
@@ -106,12 +172,12 @@ def report(found: dict[str, Any], arguments: argparse.Namespace, name: str) -> N
 def bars(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Group of kinds, at a distance -> way -> percent, for the picture."""
     drawn: dict[str, dict[str, float]] = {}
-    for way, name in WATCHERS.items():
-        totals = found["ways"][way]["totals"]["official"] if way in found["ways"] else {}
-        for group, value in totals.items():
+    for way, one in with_far(found).items():
+        for group, value in one["totals"]["official"].items():
             if value is not None and group != "proactive":
-                drawn.setdefault(group, {})[name] = value
-    return {group: drawn[group] for group in sorted(drawn, key=lambda g: (GROUPS.index(g.split(", ")[0]), len(g), g))}
+                drawn.setdefault(group, {})[WATCHERS[way]] = value
+    order = sorted(drawn, key=lambda group: (GROUPS.index(group.partition(", ")[0]), by_distance(group)))
+    return {group: drawn[group] for group in order}
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +203,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", choices=ASKED, default=list(ASKED), help="of question")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which to run")
     parser.add_argument("--out", type=Path, default=Path("runs/streamworld"), help="folder of the runs")
+    parser.add_argument("--far", type=Path, help="result of streamvlm.benchmarks.ablation, for its greater distances")
     parser.add_argument("--picture", type=Path, help=f"SVG of the accuracies; docs/{PICTURE.name} for the README")
     add_run_options(parser)
     arguments = parser.parse_args(argv)
@@ -149,6 +216,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run it."""
     arguments = parse(argv)
     found = measure(arguments)
+    if arguments.far and found["ways"]:
+        found["far"] = far(arguments.far, found)
     if arguments.picture:
         arguments.picture.write_text(plot(bars(found)) + "\n", encoding="utf-8")
     report(found, arguments, "streamworld")

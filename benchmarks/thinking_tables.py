@@ -21,10 +21,14 @@ GIVEN = {
     "memory": "and blocks from disk",
     "notes": "and both",
     "last_frames": "the last 4 frames",
+    "sliding": "a plain sliding window",
+    "uniform64": "64 frames of all so far",
+    "blind": "a black picture",
     "constant": "nothing (most frequent answer)",
 }
-# Of a minute of stream, but for the last.
-PRICES = ("rows of stream a minute", "rows of thought a minute", "time a minute", "median first token")
+# Of a minute of stream, and then of an answer.
+PRICES = ("rows of thought a minute", "rows read an answer", "rows from disk", "time an answer", "median first token")
+NOTED = ("notes_alone", "notes")  # what is thought while watching is thought for these
 THOUGHTS = {
     "direct": "none",
     "after": "after the question, everything in view",
@@ -109,13 +113,27 @@ def ablation(report: dict[str, Any]) -> str:
     ways = {key: report["ways"][key] for key in GIVEN if key in report["ways"]}
     cells = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
     heads = [cell.partition(", ")[2] or "in the window" for cell in cells]
-    minutes = report["seeds"] * report["seconds"] / 60
-    rows = [[GIVEN[key], *(_cell(way, cell) for cell in cells), *_price(way, minutes)] for key, way in ways.items()]
+    thoughts = {key: one for one in report["watchings"] for key in one["ways"]}
+    rows = [
+        [GIVEN[key], *(_cell(way, cell) for cell in cells), *_price(way["usage"], thoughts.get(key), key in NOTED)]
+        for key, way in ways.items()
+    ]
     text = (
         f"`{report['model']}` on {report['seeds']} streams of {report['seconds'] / 60:.0f} minutes, 2 frames/s: "
-        "questions about an earlier moment that is named by its time, by how far back it lies.\n\n"
+        f"questions about an earlier moment that is named by its time, by how far back it lies. {_watched(report)}\n\n"
     )
     return text + table(["given", *heads, *PRICES], rows)
+
+
+def _watched(report: dict[str, Any]) -> str:
+    """What it took to watch, each watching once."""
+    told = []
+    for one in report["watchings"]:
+        used, minutes = one["usage"], one["minutes"]
+        for_whom = ", ".join(f"*{GIVEN[key]}*" for key in one["ways"])
+        rows = f"{used['tokens_in'] / minutes:.0f} rows of stream"
+        told.append(f"Watched once for {for_whom}: {used['seconds'] / minutes:.2f} s and {rows} a minute.")
+    return " ".join(told)
 
 
 def _cell(way: dict[str, Any], cell: str) -> str:
@@ -123,15 +141,16 @@ def _cell(way: dict[str, Any], cell: str) -> str:
     return "" if share is None else f"{share['accuracy']:.1f} % ({share['asked']})"
 
 
-def _price(way: dict[str, Any], minutes: float) -> list[str]:
-    used = way["usage"]
+def _price(used: dict[str, Any], watching: dict[str, Any] | None, noted: bool) -> list[str]:
     if not used:
         return [""] * len(PRICES)
-    first = used.get("ttft_s", {}).get("p50")
+    first, count = used.get("ttft_s", {}).get("p50"), used["samples"]
+    thought = watching["usage"]["rows_thought"] / watching["minutes"] if watching and noted else 0.0
     return [
-        f"{used['tokens_in'] / minutes:.0f}",
-        f"{used['rows_thought'] / minutes:.0f}",
-        f"{used['seconds'] / minutes:.1f} s",
+        f"{thought:.0f}",
+        f"{(used['tokens_in'] + used['rows_asked']) / count:.0f}",
+        f"{used['rows_recalled'] / count:.0f}",
+        f"{1e3 * used['seconds_per_sample']:.0f} ms",
         "" if first is None else f"{1e3 * first:.0f} ms",
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from streamvlm.benchmarks.harness import HERE
 from streamvlm.benchmarks.markdown import table
+from streamvlm.benchmarks.suites.streamworld import NAMES
 from streamvlm.world.kinds import KINDS
 
 PICTURE = "docs/streamworld.svg"
@@ -30,21 +31,21 @@ MEASURES = (("watch F1", "false alarms per watch and hour"), ("narration F1", "f
 
 def streamworld(report: dict[str, Any], root: Path = HERE.parent) -> str:
     """Accuracy by kind of question and distance, and by what stays visible; what it costs."""
-    ways = {key: report["ways"][key] for key in WATCHERS if key in report["ways"]}
+    ways = with_far(report)
     first = next(iter(ways.values()))
     rows: list[list[str]] = []
     for group, cells in _grouped(ways).items():
         rows += [[cell, *_row(ways, cell, first)] for cell in cells]
         if len(cells) > 1:
             rows.append([f"**{group}**", "", *(_total(way, group) for way in ways.values())])
-    rows += _costs(list(ways.values()))
+    rows += _costs(ways, report["watchings"]) if "watchings" in report else []
     text = (
         f"`{report['model']}` on streams of {report['seeds']} seeds, {report['seconds'] / 60:.0f} minutes each, at 2 "
         f"frames/s, with a window of {report['window_seconds']:g} s: accuracy in percent, ± standard deviation over "
         "streams. A distance says how far back the needed moment lies; without one, it is in the window. In "
         "parentheses the number of questions where it is not that of the second column. Full attention sees the first "
-        f"stream only, holds {report['full_capacity_tokens']} tokens and fails past them. Time and tokens are for a "
-        f"minute of stream, questions included.{_said(ways)}{_held_out(report['ways'])}\n\n"
+        f"stream only, holds {report['full_capacity_tokens']} tokens and fails past them. Ways that see the same were "
+        f"watched together, with all that any of them needs.{_far(report)}{_said(ways)}{_held_out(ways)}\n\n"
     )
     picture = f"\n![Accuracy by group of questions, all ways of watching]({PICTURE})\n"
     return text + table(["kind", "questions", *(WATCHERS[k] for k in ways)], rows) + (
@@ -52,12 +53,33 @@ def streamworld(report: dict[str, Any], root: Path = HERE.parent) -> str:
     )  # fmt: skip
 
 
+def with_far(report: dict[str, Any]) -> dict[str, Any]:
+    """The ways in the order of their columns, with what a longer stream was asked at distances beyond these."""
+    ways = {key: report["ways"][key] for key in WATCHERS if key in report["ways"]}
+    far = (report.get("far") or {"ways": {}})["ways"]
+    known = {name for way in ways.values() for part in ("cells", "totals") for name in way[part]["official"]}
+    merged = {}
+    for key, way in ways.items():
+        more = far.get(key, {"cells": {"official": {}}, "totals": {"official": {}}})
+        merged[key] = dict(way)
+        for part in ("cells", "totals"):
+            added = {name: found for name, found in more[part]["official"].items() if name not in known}
+            merged[key][part] = {**way[part], "official": {**way[part]["official"], **added}}
+    return merged
+
+
+def by_distance(name: str) -> tuple[int, str]:
+    """A key to sort cells and groups by: the nearest first."""
+    distance = name.partition(", ")[2]
+    return (list(NAMES.values()).index(distance) if distance else 0, name)
+
+
 def _grouped(ways: dict[str, Any]) -> dict[str, list[str]]:
     """Group of kinds, at a distance -> cells, in the order of the kinds."""
     found: dict[str, list[str]] = {}
     order = list(KINDS)
     cells = {cell for way in ways.values() for cell in way["cells"]["official"]}
-    for cell in sorted(cells, key=lambda c: (order.index(c.partition(", ")[0]), len(c), c)):
+    for cell in sorted(cells, key=lambda c: (order.index(c.partition(", ")[0]), by_distance(c))):
         kind, comma, distance = cell.partition(", ")
         found.setdefault(f"{KINDS[kind].group}{comma}{distance}", []).append(cell)
     return found
@@ -72,7 +94,8 @@ def _cell(way: dict[str, Any], cell: str, usual: int) -> str:
     share = way["cells"]["official"].get(cell)
     if share is None:
         return ""
-    spread = f" ± {way['extras']['over seeds'][cell]['sd']:.1f}" if way["extras"]["seeds"] > 1 else ""
+    over = way["extras"]["over seeds"].get(cell)
+    spread = f" ± {over['sd']:.1f}" if over is not None and way["extras"]["seeds"] > 1 else ""
     return f"{share['accuracy']:.1f}{spread}" + (f" ({share['asked']})" if share["asked"] != usual else "")
 
 
@@ -81,16 +104,41 @@ def _total(way: dict[str, Any], group: str) -> str:
     return "" if value is None else f"**{value:.1f}**"
 
 
-def _costs(ways: list[dict[str, Any]]) -> list[list[str]]:
-    """What a minute of stream takes where it was watched once, thoughts included, and the wait for an answer."""
-    rows = [["time", ""], ["tokens read", ""], ["first token, median", ""]]
-    for way in ways:
-        used, minutes = way["usage"], way.get("stream_minutes", 0)
-        rows[0].append(f"{used['seconds'] / minutes:.1f} s" if minutes else "")
-        read = used["tokens_in"] + used.get("rows_thought", 0) if minutes else 0
-        rows[1].append(f"{read / minutes:.0f}" if minutes else "")
-        rows[2].append(f"{1e3 * used['ttft_s']['p50']:.0f} ms" if "ttft_s" in used else "")
+def _costs(ways: dict[str, Any], watchings: list[dict[str, Any]]) -> list[list[str]]:
+    """What a minute of stream takes to be watched, thoughts included, and what an answer takes then."""
+    heads = ("watching, a minute: time", "… tokens read", "an answer: time", "… tokens read", "… first token, median")
+    rows = [[head, ""] for head in heads]
+    for key, way in ways.items():
+        watching = next((one for one in watchings if key in one["ways"]), None)
+        cells = [*_watching(watching, key), *_answering(way["usage"])]
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
     return rows
+
+
+def _watching(watching: dict[str, Any] | None, way: str) -> tuple[str, str]:
+    if watching is None:
+        return "", ""
+    if way != watching["ways"][0]:
+        return (f"as {WATCHERS[watching['ways'][0]]}",) * 2
+    used, minutes = watching["usage"], watching["minutes"]
+    return f"{used['seconds'] / minutes:.1f} s", f"{(used['tokens_in'] + used['rows_thought']) / minutes:.0f}"
+
+
+def _answering(used: dict[str, Any]) -> tuple[str, str, str]:
+    if not used:
+        return "", "", ""
+    read = (used["tokens_in"] + used["rows_asked"]) / used["samples"]
+    first = f"{1e3 * used['ttft_s']['p50']:.0f} ms" if "ttft_s" in used else ""
+    return f"{1e3 * used['seconds_per_sample']:.0f} ms", f"{read:.0f}", first
+
+
+def _far(report: dict[str, Any]) -> str:
+    far = report.get("far")
+    if not far:
+        return ""
+    streams = "a stream" if far["seeds"] == 1 else f"{far['seeds']} streams"
+    return f" Of greater distances than these can have asks {streams} of {far['seconds'] / 60:.0f} minutes."
 
 
 def _said(ways: dict[str, Any]) -> str:

@@ -92,7 +92,9 @@ def test_a_question_to_a_file_is_shown_what_was_due_by_its_moment(agent: Agent) 
 
 def test_wrong_terms_are_refused() -> None:
     with Agent(random_model("llava_onevision")) as agent, agent.watch(frames(4)) as stream:
-        with pytest.raises(ValueError, match="memory=True needs what this stream does not keep.*store=FOLDER"):
+        with pytest.raises(
+            ValueError, match="memory=True needs what this stream does not keep: watch it with store=FOLDER"
+        ):
             stream.ask("what?", memory=True)
         with pytest.raises(ValueError, match="notes=True needs what this stream does not keep"):
             stream.ask("what?", notes=True)

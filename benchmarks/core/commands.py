@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from streamvlm.benchmarks.core.judged import JudgedBenchmark
 from streamvlm.benchmarks.core.players import DEAF, Setting
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Result, Sample
-from streamvlm.benchmarks.core.runner import Work, run, select
+from streamvlm.benchmarks.core.runner import Asking, Work, run, select, share
 from streamvlm.benchmarks.core.scores import RULES, Scores
+from streamvlm.benchmarks.core.sharing import WATCHING, watched_as
 from streamvlm.benchmarks.core.usage import usage
 from streamvlm.benchmarks.registry import find
 from streamvlm.config import Config
@@ -79,6 +80,41 @@ def run_benchmark(benchmark: Benchmark, options: RunOptions, config: Config, ear
             kept.forget_failed()
         work = Work(benchmark, samples, options.videos, options.shard)
         run(work, Setting(protocol, agent, ear, benchmark.constant), kept)
+
+
+@dataclass(frozen=True, slots=True)
+class WayOfAsking:
+    """A run that shares its watching with others."""
+
+    benchmark: Benchmark  # the same streams as the others'; it may ask fewer things of them
+    options: RunOptions
+
+
+def run_shared(ways: Mapping[str, WayOfAsking], watching: Path, config: Config) -> None:
+    """Run, or go on with, several ways of asking that see the same streams: each has the folder of its own options, as
+    if it had been run alone. What the watching takes goes to the folder `watching`.
+
+    Raises:
+        ValueError: wrong options, ways that do not perceive the same, or a folder that holds another run.
+    """
+    first = next(iter(ways.values()))
+    chosen = {name: choose(way.benchmark, way.options) for name, way in ways.items()}
+    asked = {name: load(way.benchmark, None, way.options.limit) for name, way in ways.items()}
+    shown, shard = watched_as(list(chosen.values())), first.options.shard
+    every = list({s.id: s for samples in asked.values() for s in samples}.values())
+    with _agent(shown, config) as agent:
+
+        def kept(benchmark: Benchmark, samples: list[Sample], protocol: Protocol, folder: Path) -> Journal:
+            return Journal(
+                folder, shard, stamp.start(stamp.stamp(benchmark, samples, protocol, config, None, agent), shard)
+            )
+
+        askings = [
+            Asking(name, chosen[name], asked[name], kept(way.benchmark, asked[name], chosen[name], way.options.out))
+            for name, way in ways.items()
+        ]
+        askings.append(Asking(WATCHING, shown, every, kept(first.benchmark, every, shown, watching)))
+        share(Work(first.benchmark, every, None, shard), Setting(shown, agent), askings)
 
 
 def listen(videos: Path | None, subtitles: Path | None, whisper: str | None, device: str) -> Ear:

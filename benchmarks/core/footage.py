@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import dropwhile
 from pathlib import Path
 
 import torch
@@ -30,6 +31,15 @@ class Footage(ABC):
     @abstractmethod
     def stream(self, fps: float) -> Iterable[Frame]:
         """All of it, `fps` pictures a second."""
+
+    @property
+    def seeks(self) -> bool:
+        """Whether `since` costs no more the later it begins."""
+        return False
+
+    def since(self, start: float, fps: float) -> Iterator[Frame]:
+        """The frames of `stream` from `start` seconds on."""
+        return dropwhile(lambda frame: frame.pts < start - 1e-6, self.stream(fps))
 
 
 class VideoFile(Footage):

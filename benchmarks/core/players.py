@@ -142,6 +142,7 @@ def spent(sample: Sample, begun: float, stream: Stream, answer: Answer | None = 
         stats.tokens_seen,
         answer.tokens if answer else 0,
         round(answer.ttft_s, 6) if answer and answer.ttft_s is not None else None,
+        rows_asked=answer.tokens_read if answer else 0,
     )
 
 

@@ -115,6 +115,8 @@ class Cost:
     tokens_out: int = 0
     ttft_s: float | None = None  # from its question to its first token
     rows_thought: int = 0  # computed meanwhile for watches, narration and notes
+    rows_asked: int = 0  # computed of the question, and of the notes shown with it
+    rows_recalled: int = 0  # brought back from disk for it, and not computed
 
     def line(self) -> str:
         """One line of JSON."""

@@ -13,7 +13,9 @@ from streamvlm import StreamVLMError
 from streamvlm.benchmarks.core.benchmark import Benchmark
 from streamvlm.benchmarks.core.journal import WHOLE, Journal, Shard
 from streamvlm.benchmarks.core.players import ClipPlayer, ConstantPlayer, Outcome, Player, Setting, failed
+from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Sample
+from streamvlm.benchmarks.core.sharing import WATCHING, Part, SharedPlayer
 from streamvlm.benchmarks.core.streaming import StreamPlayer
 
 log = logging.getLogger("streamvlm.benchmarks")
@@ -80,6 +82,38 @@ def run(work: Work, setting: Setting, journal: Journal) -> None:
         for result, cost in _play(work, player, video, group) if group else ():
             journal.add(result, cost)
             progress.tick(result.status == "failed")
+    progress.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One way of asking on a watching that several share."""
+
+    name: str
+    protocol: Protocol
+    samples: Sequence[Sample]  # of all shards
+    journal: Journal
+
+    def left(self, video: str) -> list[Sample]:
+        """What it has still to ask of a video."""
+        return [s for s in self.samples if s.video == video and s.id not in self.journal.done]
+
+
+def share(work: Work, setting: Setting, ways: Sequence[Asking]) -> None:
+    """Play each video once and ask what has no result yet in every way; every sample of the shard has one in each when
+    this returns. The samples of `work` are those of all ways."""
+    videos = by_video(work.samples, work.shard)
+    parts = {v: [Part(way.name, way.protocol, way.left(v)) for way in ways] for v in videos}
+    journals = {way.name: way.journal for way in ways}
+    todo = sum(len(part.samples) for group in parts.values() for part in group)
+    progress = Progress(sum(s.video in videos for way in ways for s in way.samples), todo)
+    player = SharedPlayer(setting)
+    for video, group in videos.items():
+        if any(part.samples for part in parts[video] if part.name != WATCHING):
+            footage = work.benchmark.footage(video, work.videos)
+            for name, (result, cost) in player.share(group, parts[video], footage):
+                journals[name].add(result, cost)
+                progress.tick(result.status == "failed")
     progress.end()
 
 

@@ -1,7 +1,11 @@
-"""Natively streaming replay: a video is shown once; questions, watches and comments take their turn as it plays."""
+"""Natively streaming replay: a video is shown once; questions, watches and comments take their turn as it plays.
+
+An exam is no part of what is watched: its questions leave no notes, so that none can see what was answered before it.
+"""
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import time
@@ -11,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 from streamvlm import Answer, Narrated, Stream, StreamEvent, StreamVLMError, Watch
 from streamvlm.benchmarks.core.footage import Footage
-from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds
+from streamvlm.benchmarks.core.players import SHORT, Outcome, Player, failed, seconds, spent
+from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
 
 SLACK = 1e-3  # seconds
@@ -44,10 +49,11 @@ class Listener:
 
 
 @dataclass(slots=True, eq=False)
-class _Live:
+class Live:
     """One sample while it is being played."""
 
     sample: Sample
+    protocol: Protocol  # by which it is asked
     cost: Cost  # of its steps so far; what lies between them belongs to others
     watch: Watch | None = None
     listener: Listener | None = None
@@ -57,16 +63,22 @@ class _Live:
         """Count what was written for it; the first token that counts is that of its first answer."""
         cost, wait = self.cost, None if answer.ttft_s is None else round(answer.ttft_s, 6)
         first = wait if cost.ttft_s is None else cost.ttft_s
-        self.cost = replace(cost, tokens_out=cost.tokens_out + answer.tokens, ttft_s=first)
+        self.cost = replace(
+            cost,
+            tokens_out=cost.tokens_out + answer.tokens,
+            ttft_s=first,
+            rows_asked=cost.rows_asked + answer.tokens_read,
+            rows_recalled=cost.rows_recalled + answer.tokens_recalled,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """Something to do at a moment of the stream."""
 
     at: float  # seconds
-    live: _Live
-    do: Callable[[_Live, Stream, float], Result | None]  # the result, if that ends the sample
+    live: Live
+    do: Callable[[Live, Stream, float], Result | None]  # the result, if that ends the sample
 
     def take(self, stream: Stream) -> Outcome | None:
         """Do it, and count what it took."""
@@ -91,12 +103,15 @@ class StreamPlayer(Player):
 
     def play(self, samples: Sequence[Sample], footage: Footage) -> Iterator[Outcome]:
         """In order of time. What fails the stream fails the samples that were still open."""
-        steps = sorted((step for s in samples for step in self._steps(s)), key=lambda step: step.at)
+        if self.protocol.policy == "last_frames" and footage.seeks and all(s.alert is None for s in samples):
+            yield from (self._glimpse(sample, footage) for sample in samples)
+            return
+        steps = sorted((step for s in samples for step in self.steps(s, self.protocol)), key=lambda step: step.at)
         open_samples = {s.id: s for s in samples}
         try:
             with ExitStack() as stack:
                 stream = stack.enter_context(
-                    self._watch(footage, stack, narrate=any(s.kind == "narration" for s in samples))
+                    self.watch(footage, stack, narrate=any(s.kind == "narration" for s in samples))
                 )
                 for step in steps:
                     outcome = step.take(stream) if step.live.sample.id in open_samples else None
@@ -106,50 +121,70 @@ class StreamPlayer(Player):
         except StreamVLMError as error:
             yield from (failed(sample, error) for sample in open_samples.values())
 
-    def _watch(self, footage: Footage, stack: ExitStack, *, narrate: bool) -> Stream:
+    def _glimpse(self, sample: Sample, footage: Footage) -> Outcome:
+        """A question of a stream of its own, which begins with the first frame that this policy still shows then."""
+        begun, fps, spec = time.monotonic(), self.protocol.fps, self.agent.model.pixels
+        at = self.protocol.asked_at(sample.time)
+        patches = math.ceil(self.agent.watch_config.last_frames / spec.advance) + (spec.overlap > 0)
+        first = max(0, math.floor(at * fps + SLACK) // spec.advance - patches) * spec.advance
+        try:
+            with self.agent.watch(footage.since(first / fps, fps), policy="last_frames", fps=fps) as stream:
+                answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
+                live = Live(sample, self.protocol, Cost(sample.id, 0.0))
+                result = self._answered(live, stream, answer, at)
+                cost = spent(sample, begun, stream, answer)
+        except (StreamVLMError, ValueError) as error:
+            return failed(sample, error)
+        return result, cost
+
+    def watch(self, footage: Footage, stack: ExitStack, *, narrate: bool) -> Stream:
+        """Begin to show it."""
         store = None
         if self.protocol.memory:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-bench-"))
-        kept = {"store": store, "notes": self.protocol.notes, "narrate": narrate}
+        kept = {"store": store, "store_pictures": 0, "notes": self.protocol.notes, "narrate": narrate}
         frames = footage.stream(self.protocol.fps)
         return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, **kept)
 
-    def _steps(self, sample: Sample) -> list[_Step]:
-        live = _Live(sample, Cost(sample.id, 0.0))
-        at = self.protocol.asked_at(sample.time)
+    def steps(self, sample: Sample, protocol: Protocol) -> list[Step]:
+        """What is to be done for a sample, in order of time."""
+        live = Live(sample, protocol, Cost(sample.id, 0.0))
+        at = protocol.asked_at(sample.time)
         if sample.alert is None:
-            return [_Step(at, live, self._ask)]
+            return [Step(at, live, self._ask)]
         if sample.kind == "narration":
-            return [_Step(at, live, self._listen), _Step(sample.alert.until + 1 / self.protocol.fps, live, self._heard)]
+            return [Step(at, live, self._listen), Step(sample.alert.until + 1 / protocol.fps, live, self._heard)]
         if sample.kind == "proactive":
             # A file is shown no further before its watches have looked, so a frame later they all have.
-            return [_Step(at, live, self._begin), _Step(sample.alert.until + 1 / self.protocol.fps, live, self._end)]
+            return [Step(at, live, self._begin), Step(sample.alert.until + 1 / protocol.fps, live, self._end)]
         rounds = max(1, round(sample.alert.until - at))
-        return [_Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
+        return [Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
 
-    def _ask(self, live: _Live, stream: Stream, at: float) -> Result:
-        sample = live.sample
-        answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
-        text = answer.text()
+    def _ask(self, live: Live, stream: Stream, at: float) -> Result:
+        terms = {"memory": live.protocol.memory, "notes": live.protocol.notes, "noted": False}
+        return self._answered(live, stream, stream.ask(self.prompt(live.sample, 0.0, at), at=at, **terms), at)
+
+    def _answered(self, live: Live, stream: Stream, answer: Answer, at: float) -> Result:
+        sample, text = live.sample, answer.text()
         as_of = answer.as_of or 0.0
         assert as_of <= at + SLACK, f"{sample.id} was answered as of {as_of} s, and asked at {at} s"
         note = f"asked at {at:g} s, the video ends at {as_of:.1f} s" if stream.ended and as_of < at - SHORT else ""
         live.wrote(answer)
         return Result(sample.id, "answered", text, seconds(as_of), note=note)
 
-    def _begin(self, live: _Live, stream: Stream, at: float) -> None:
+    def _begin(self, live: Live, stream: Stream, at: float) -> None:
         """Watch from the moment of the request on; neither the expected output nor the right moment is told."""
         assert live.sample.alert is not None
-        _reach(stream, at)
+        reach(stream, at)
         if not stream.ended:
             alert = live.sample.alert
             live.watch = stream.watch(alert.condition, explain=live.sample.prompt or None, count=alert.count)
 
-    def _end(self, live: _Live, stream: Stream, at: float) -> Result:
+    def _end(self, live: Live, stream: Stream, at: float) -> Result:
         """What was called out by then; firing later could not be right any more."""
         sample, watch = live.sample, live.watch
         assert sample.alert is not None
-        _reach(stream, at)
+        reach(stream, at)
         until = sample.alert.until
         fired = [event for event in (watch.fired if watch else ()) if event.pts <= until + SLACK]
         for event in fired:
@@ -163,35 +198,36 @@ class StreamPlayer(Player):
         said = live.turns[0].content if live.turns else ""
         return Result(sample.id, "answered", said, turns=tuple(live.turns), note=note)
 
-    def _listen(self, live: _Live, stream: Stream, at: float) -> None:
+    def _listen(self, live: Live, stream: Stream, at: float) -> None:
         """Hear what the stream says by itself from now on."""
-        _reach(stream, at)
+        reach(stream, at)
         live.listener = Listener(stream)
 
-    def _heard(self, live: _Live, stream: Stream, at: float) -> Result:
+    def _heard(self, live: Live, stream: Stream, at: float) -> Result:
         """Everything it has said."""
-        _reach(stream, at)
+        reach(stream, at)
         assert live.listener is not None and live.sample.alert is not None
         until = live.sample.alert.until
         said = live.listener.until(min(at, stream.now or 0.0) - SLACK)
         turns = tuple(Turn("assistant", e.text, seconds(e.pts)) for e in said if e.pts <= until + SLACK)
         return Result(live.sample.id, "answered", "", turns=turns)
 
-    def _comment(self, live: _Live, stream: Stream, at: float) -> None:
+    def _comment(self, live: Live, stream: Stream, at: float) -> None:
         """One more second's comment."""
         told = " ".join(t.content for t in live.turns)[-TOLD:]
         prompt = f"{live.sample.prompt} You said: {told}" if told else live.sample.prompt
-        answer = stream.ask(prompt, at=at, max_new_tokens=COMMENT_TOKENS)
+        answer = stream.ask(prompt, at=at, noted=False, max_new_tokens=COMMENT_TOKENS)
         live.turns.append(Turn("assistant", answer.text(), seconds(at)))
         live.wrote(answer)
 
-    def _close(self, live: _Live, stream: Stream, at: float) -> Result:
+    def _close(self, live: Live, stream: Stream, at: float) -> Result:
         """The last one, and the result."""
         self._comment(live, stream, at)
         text = " ".join(t.content.strip() for t in live.turns)
         return Result(live.sample.id, "answered", text, seconds(at), tuple(live.turns))
 
 
-def _reach(stream: Stream, at: float) -> None:
-    """Play to a moment. A question of one token does it: it disturbs nothing that is perceived."""
-    stream.ask("?", at=at, max_new_tokens=1).text()
+def reach(stream: Stream, at: float) -> None:
+    """Play to a moment. A question of one token does it: it disturbs nothing that is perceived, and what is due to be
+    noted by then has been noted."""
+    stream.ask("?", at=at, memory=False, noted=False, max_new_tokens=1).text()

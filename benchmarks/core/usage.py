@@ -18,10 +18,13 @@ def usage(run: Run) -> dict[str, Any]:
     return {
         "seconds": round(sum(c.seconds for c in costs), 3),
         "device": ", ".join(sorted(g for g in gpus if g)) or "cpu",
+        "samples": len(costs),
         "seconds_per_sample": round(sum(c.seconds for c in costs) / len(costs), 4),
         "frames": sum(c.frames for c in costs),
         "tokens_in": sum(c.tokens_in for c in costs),
         "tokens_out": sum(c.tokens_out for c in costs),
         "rows_thought": sum(c.rows_thought for c in costs),
+        "rows_asked": sum(c.rows_asked for c in costs),
+        "rows_recalled": sum(c.rows_recalled for c in costs),
         **({"ttft_s": quantiles(waits, 4)} if waits else {}),
     }
