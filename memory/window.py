@@ -31,7 +31,7 @@ class WindowEntry:
     master: Tensor | None = None  # un-rotated keys, float32 [layers, kv_heads, n, head_dim]
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return self.slots.numel()  # len() of a tensor takes many times as long, and this is asked all the time
 
     @property
     def sink(self) -> bool:

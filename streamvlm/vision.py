@@ -116,11 +116,12 @@ def _resample(frames: Tensor, target: int) -> Tensor:
     if source == target:
         return frames
     index, weight = (t.to(frames.device) for t in _taps(source, target))
-    total = torch.zeros((*frames.shape[:-1], target), device=frames.device, dtype=torch.int32)
-    total += 1 << (FIXED_POINT_BITS - 1)  # so that the shift below rounds
+    lines = frames.movedim(-1, 0).int().contiguous()  # [source, ...]: what is picked lies together
+    half = 1 << (FIXED_POINT_BITS - 1)  # so that the shift below rounds
+    total = torch.full((target, *lines.shape[1:]), half, device=frames.device, dtype=torch.int32)
     for i, w in zip(index, weight, strict=True):
-        total.addcmul_(frames.index_select(-1, i).int(), w)
-    return (total >> FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8)
+        total.addcmul_(lines.index_select(0, i), w.view(-1, *[1] * (lines.ndim - 1)))
+    return (total >> FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8).movedim(0, -1)
 
 
 def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:

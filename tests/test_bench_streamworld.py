@@ -143,7 +143,11 @@ def test_the_readme_has_a_row_for_every_cell_and_a_column_for_every_way(measured
     text = tables.section("streamworld", measured)
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("|")}
     cells = report["ways"]["sink_window"]["cells"]["official"]
-    assert lines.keys() >= {*cells, "**present**", "time", "tokens read"} and "watch" in cells and "narrate" in cells
+    assert lines.keys() >= {*cells, "**present**", "watching, a minute: time", "an answer: time", "… tokens read"}
+    assert "watch" in cells and "narrate" in cells
+    assert "as StreamVLM" in lines["watching, a minute: time"], "both see the same, and were watched together"
+    assert [one["ways"] for one in report["watchings"]] == [["sink_window", "notes"], ["held_out"]]
+    assert all(one["minutes"] > 0 and one["usage"]["tokens_in"] > 0 for one in report["watchings"])
     assert lines["kind"].count("|") == 8 and "| … with both |" in lines["kind"]
     shown = [way["cells"]["official"].get("color", {}).get("asked") for way in report["ways"].values()]
     assert shown[-2] != shown[0] and f"({shown[-2] or ''}" in lines["color"], "fewer questions are said in the cell"
@@ -179,9 +183,33 @@ def test_the_ablation_asks_of_the_past_only_and_shows_what_notes_cost(
     ways = harness.load(tmp_path / "ablation.json")["ways"]
     assert set(ways["notes_alone"]["cells"]["official"]) == {"episode", "episode, 1 min"}
     assert all(way["counts"]["samples"] == 4 for way in ways.values())
-    assert ways["notes_alone"]["usage"]["rows_thought"] > ways["sink_window"]["usage"]["rows_thought"] == 0
+    (watching,) = harness.load(tmp_path / "ablation.json")["watchings"]
+    assert watching["ways"] == ["sink_window", "notes_alone"] and watching["usage"]["rows_thought"] > 0
+    assert ways["notes_alone"]["usage"]["rows_asked"] > ways["sink_window"]["usage"]["rows_asked"] > 0
     text = tables.section("ablation", tmp_path)
     assert "| given | in the window | 1 min |" in text and "| and notes |" in text
+
+
+def test_greater_distances_come_from_a_longer_stream_of_the_same_model(measured: Path, tmp_path: Path) -> None:
+    report: dict[str, Any] = json.loads((measured / "streamworld.json").read_text())
+    cells = {"episode": 50.0, "episode, 1 h": 30.0, "episode, 6 h": 20.0}
+    found = {
+        "weights_sha256": report["ways"]["notes"]["weights_sha256"],
+        "cells": {"official": {cell: {"accuracy": share, "right": 1, "asked": 40} for cell, share in cells.items()}},
+        "totals": {"official": {"backward": 50.0, "backward, 1 h": 30.0, "backward, 6 h": 20.0}},
+    }
+    path = tmp_path / "ablation.json"
+    path.write_text(json.dumps({"seeds": 1, "seconds": 24360.0, "ways": {"notes": found}}))
+    report["far"] = streamworld.far(path, report)
+    text = world_table.streamworld(report)
+    rows = [line for line in text.splitlines() if line.startswith("| episode")]
+    assert [row.split(" | ")[0] for row in rows] == ["| episode", "| episode, 1 h", "| episode, 6 h"]
+    assert "20.0 (40)" in rows[2] and "50.0" not in rows[0], "what was asked here is not taken from elsewhere"
+    assert "a stream of 406 minutes" in text and "backward, 6 h" in streamworld.bars(report)
+    found["weights_sha256"] = "another"
+    path.write_text(json.dumps({"seeds": 1, "seconds": 24360.0, "ways": {"notes": found}}))
+    with pytest.raises(ValueError, match="of other weights"):
+        streamworld.far(path, report)
 
 
 def test_kinds_can_be_chosen_and_are_part_of_what_a_run_was_made_with() -> None:

@@ -105,9 +105,8 @@ def run_shared(ways: Mapping[str, WayOfAsking], watching: Path, config: Config) 
     with _agent(shown, config) as agent:
 
         def kept(benchmark: Benchmark, samples: list[Sample], protocol: Protocol, folder: Path) -> Journal:
-            return Journal(
-                folder, shard, stamp.start(stamp.stamp(benchmark, samples, protocol, config, None, agent), shard)
-            )
+            made = stamp.stamp(benchmark, samples, protocol, config, None, agent) | {"audio": None}
+            return Journal(folder, shard, stamp.start(made, shard))
 
         askings = [
             Asking(name, chosen[name], asked[name], kept(way.benchmark, asked[name], chosen[name], way.options.out))
