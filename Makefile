@@ -13,7 +13,11 @@ PROBE := import signal, urllib.request as u; signal.alarm(8); u.urlopen("$(CPU_I
 
 .DEFAULT_GOAL := help
 PORT ?= 7860
-.PHONY: help setup demo chat test test-browser check lint types layering clean
+# Sizes of what `make streamworld` measures: distances up to 6 h of one stream, then every kind of question on three.
+ABLATION ?= --seeds 1 --per-cell 40 --longest 21600 --tail 300
+STREAMWORLD ?= --seeds 3 --per-cell 12 --longest 600 --tail 120 --watches 8 --clips 60 --full-capacity 40960
+RUNS ?= runs
+.PHONY: help setup demo chat streamworld test test-browser check lint types layering clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +51,12 @@ demo: setup ## watch the shipped sample video and answer ten questions about it
 
 chat: setup ## open the live chat on http://127.0.0.1:7860
 	$(BIN)/streamvlm chat --port $(PORT)
+
+streamworld: setup ## measure what StreamWorld asks for the README, hours back too; goes on after a kill
+	$(BIN)/python -m streamvlm.benchmarks.ablation $(ABLATION) --threads 1 --out $(RUNS)/ablation --save
+	$(BIN)/python -m streamvlm.benchmarks.streamworld $(STREAMWORLD) --threads 1 --out $(RUNS)/streamworld \
+		--far benchmarks/results/ablation.json --picture docs/streamworld.svg --save
+	$(BIN)/python -m streamvlm.benchmarks.tables
 
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
