@@ -103,10 +103,10 @@ def test_a_stream_can_be_entered_anywhere_and_is_the_same_to_the_bit() -> None:
 def test_the_last_frames_are_answered_from_without_what_was_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"protocol": "stream", "overrides": (("policy", "last_frames"),)}
-    commands.run_benchmark(QUESTIONS, RunOptions(out=tmp_path / "entered", **options), CONFIG)
+    last = (("policy", "last_frames"),)
+    commands.run_benchmark(QUESTIONS, RunOptions("stream", out=tmp_path / "entered", overrides=last), CONFIG)
     monkeypatch.setattr(Rendered, "seeks", Footage.seeks)
-    commands.run_benchmark(QUESTIONS, RunOptions(out=tmp_path / "watched", **options), CONFIG)
+    commands.run_benchmark(QUESTIONS, RunOptions("stream", out=tmp_path / "watched", overrides=last), CONFIG)
     entered, watched = (journal.load(tmp_path / name) for name in ("entered", "watched"))
     assert entered.results == watched.results
     assert max(c.frames for c in entered.costs.values()) <= 8 < sum(c.frames for c in watched.costs.values())

@@ -15,7 +15,7 @@ from streamvlm.benchmarks.measure import film
 
 FPS, SECONDS, WINDOW = 2.0, 20.0, 4.0
 QUESTIONS = ((12.0, "what is there now?"), (19.0, "what happened at 0:05?"))
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "window": {"memory": False, "notes": False},
     "notes": {"memory": False, "notes": True},
     "memory": {"memory": True, "notes": False},

@@ -161,8 +161,10 @@ class StreamPlayer(Player):
         return [Step(at + k, live, self._comment if k < rounds else self._close) for k in range(1, rounds + 1)]
 
     def _ask(self, live: Live, stream: Stream, at: float) -> Result:
-        terms = {"memory": live.protocol.memory, "notes": live.protocol.notes, "noted": False}
-        return self._answered(live, stream, stream.ask(self.prompt(live.sample, 0.0, at), at=at, **terms), at)
+        prompt, way = self.prompt(live.sample, 0.0, at), live.protocol
+        return self._answered(
+            live, stream, stream.ask(prompt, at=at, memory=way.memory, notes=way.notes, noted=False), at
+        )
 
     def _answered(self, live: Live, stream: Stream, answer: Answer, at: float) -> Result:
         sample, text = live.sample, answer.text()
