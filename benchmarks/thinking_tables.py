@@ -119,8 +119,9 @@ def ablation(report: dict[str, Any]) -> str:
         for key, way in ways.items()
     ]
     text = (
-        f"`{report['model']}` on {report['seeds']} streams of {report['seconds'] / 60:.0f} minutes, 2 frames/s: "
-        f"questions about an earlier moment that is named by its time, by how far back it lies. {_watched(report)}\n\n"
+        f"`{report['model']}`, {report['seeds']} x {report['seconds'] / 60:.0f} minutes of stream, 2 frames/s: "
+        "questions about an earlier moment that is named by its time, by how far back it lies. Times include drawing "
+        f"the pictures. {_watched(report)}\n\n"
     )
     return text + table(["given", *heads, *PRICES], rows)
 

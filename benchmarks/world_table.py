@@ -45,7 +45,8 @@ def streamworld(report: dict[str, Any], root: Path = HERE.parent) -> str:
         "streams. A distance says how far back the needed moment lies; without one, it is in the window. In "
         "parentheses the number of questions where it is not that of the second column. Full attention sees the first "
         f"stream only, holds {report['full_capacity_tokens']} tokens and fails past them. Ways that see the same were "
-        f"watched together, with all that any of them needs.{_far(report)}{_said(ways)}{_held_out(ways)}\n\n"
+        f"watched together, with all that any of them needs; times include drawing.{_far(report)}{_said(ways)}"
+        f"{_held_out(ways)}\n\n"
     )
     picture = f"\n![Accuracy by group of questions, all ways of watching]({PICTURE})\n"
     return text + table(["kind", "questions", *(WATCHERS[k] for k in ways)], rows) + (
