@@ -89,6 +89,9 @@ class WatchConfig:
     """How a stream is sampled and what stays in the cache."""
 
     fps: float = 2.0  # frames taken per second of stream
+    tokens_per_second: float | None = None  # vision tokens for a second of stream; frame rate and size give way to it
+    max_utilisation: float | None = None  # part of the engine's time that watching live streams may take; the same
+    least_fps: float = 0.5  # below which these do not take the frame rate
     realtime: bool = False  # play a file at its own pace instead of as fast as it can be read
     policy: Policy = "sink_window"
     window_seconds: float = 16.0  # vision that stays visible (sink_window, sliding, sliding_recompute)
@@ -126,7 +129,19 @@ class WatchConfig:
     retrieve_selection: RetrieveSelection = "shared"  # the same for all layers of the model, or per_layer
 
     def __post_init__(self) -> None:
-        _require_positive(self, "fps", "window_seconds")
+        _require_positive(self, "fps", "window_seconds", "least_fps")
+        _require(
+            self.tokens_per_second is None or 0 < self.tokens_per_second < math.inf,
+            "tokens_per_second",
+            "greater than 0 and finite, or None for no budget",
+            self.tokens_per_second,
+        )
+        _require(
+            self.max_utilisation is None or 0 < self.max_utilisation <= 1,
+            "max_utilisation",
+            "in (0, 1]",
+            self.max_utilisation,
+        )
         _require_choice("policy", Policy, self.policy)
         _require_choice("backend", Backend, self.backend)
         _require_least(self, 0, "text_window", "sink_frames", "pinned_seconds", "background_tokens", "notes_tokens")

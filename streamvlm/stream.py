@@ -24,6 +24,7 @@ from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Perceiver
 from streamvlm.engine.questions import Question
+from streamvlm.engine.rationing import start_rationing
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import StreamState
 from streamvlm.engine.trace import Trace, traced
@@ -48,13 +49,9 @@ class Stream(Thinking):
     ) -> None:
         paced = config.realtime or bool(getattr(source, "live", False))
         perceiver = Perceiver(
-            source,
-            engine.model,
-            paced=paced,
-            queue_frames=config.queue_frames,
-            on_block=engine.wake,
-            economy=economy,
+            source, engine.model, paced=paced, queue_frames=config.queue_frames, on_block=engine.wake, economy=economy
         )
+        perceiver.rationing = start_rationing(engine.model, config)
         self.config = config
         self.sampling = sampling
         self.paced = paced  # it runs by the clock and waits for nobody
@@ -67,6 +64,7 @@ class Stream(Thinking):
         state = StreamState(
             engine.model, config, perceiver, self._emit, paced, memory=memory, clock=engine.clock, economy=economy
         )
+        state.rationing = perceiver.rationing
         state.mind = Mind.of(config, sampling)
         self._trace = None if config.trace is None else Trace(Path(config.trace))
         if paced and engine.eases:

@@ -22,6 +22,10 @@ HELP = {
     "max_pixels": "most pixels of a frame the model is shown",
     "system_prompt": "instead of the family's own",
     "fps": "frames taken per second of stream",
+    "tokens_per_second": "vision tokens for a second of stream; frame rate (what rests) or picture size (what moves) "
+    "give way to it",
+    "max_utilisation": "part of the engine's time that watching live streams may take; the same give way to it",
+    "least_fps": "below which they do not take the frame rate",
     "realtime": "play a file at its own pace",
     "policy": "what stays in the cache",
     "window_seconds": "vision that stays visible",

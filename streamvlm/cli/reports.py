@@ -8,7 +8,18 @@ from typing import Any
 
 import typer
 
-from streamvlm import Answer, FramesDropped, Gap, LoadChanged, Narrated, NoteTaken, StreamEvent, StreamStats, WatchFired
+from streamvlm import (
+    Answer,
+    FramesDropped,
+    Gap,
+    LoadChanged,
+    Narrated,
+    NoteTaken,
+    RationChanged,
+    StreamEvent,
+    StreamStats,
+    WatchFired,
+)
 
 # What the end line promises, in this order; the record may hold more.
 COUNTERS = (
@@ -25,14 +36,14 @@ COUNTERS = (
 
 class JsonReporter:
     """One object per line: an `answer` for every question, what the stream says by itself (`watch`, `narration`,
-    `note`) or loses (`gap`, `dropped`, `load`) as it happens, last an `end`."""
+    `note`) or loses (`gap`, `dropped`, `load`, `ration`) as it happens, last an `end`."""
 
     def asked(self, answer: Answer) -> None:
         """Told when it is answered."""
 
     def event(self, event: StreamEvent) -> None:
         """Told at once."""
-        if isinstance(event, Gap | FramesDropped | LoadChanged | Narrated):
+        if isinstance(event, Gap | FramesDropped | LoadChanged | Narrated | RationChanged):
             _line({"event": event.type, **asdict(event)})
         elif isinstance(event, NoteTaken):
             note = event.note
@@ -51,6 +62,8 @@ class JsonReporter:
         counters = {name: getattr(stats, name) for name in COUNTERS}
         if stats.saved.patches:  # something was pruned
             counters["saved"] = asdict(stats.saved)
+        if stats.rations:  # there is a budget
+            counters |= {name: getattr(stats, name) for name in ("rations", "frames_spared")}
         _line({"event": "end", **counters, **({} if error is None else {"error": error})})
 
 
@@ -125,6 +138,10 @@ def lost(event: StreamEvent) -> str | None:
         return f"{moment(event.pts)}  {event.frames} frames were dropped to keep up"
     if isinstance(event, LoadChanged):
         return f"{moment(event.pts)}  keeping up: {event.name}"
+    if isinstance(event, RationChanged):
+        shown = f"{event.fps:.3g} fps, {event.width} x {event.height}, {event.tokens} tokens each"
+        over = "" if event.enough else f", which is over the budget: {event.rate:.0f} a second is the least there is"
+        return f"{moment(event.pts)}  within {event.budget:.0f} tokens a second: {shown}{over}"
     return None
 
 
@@ -143,7 +160,8 @@ def summary(stats: StreamStats) -> str:
     """One line of counters."""
     saved = stats.saved
     pruned = f", {100 * saved.kept:.0f} % of {saved.tokens} vision tokens kept" if saved.patches else ""
+    spared = f", {stats.frames_spared} left out for the budget" if stats.rations else ""
     return (
-        f"{stats.frames} frames, {stats.frames_dropped} dropped; {stats.tokens_seen} tokens seen, "
+        f"{stats.frames} frames, {stats.frames_dropped} dropped{spared}; {stats.tokens_seen} tokens seen, "
         f"{stats.tokens_window} in the window; at most {stats.peak_slots} of {stats.capacity} slots used{pruned}"
     )

@@ -26,7 +26,8 @@ class Work(NamedTuple):
 
 def interval(stream: StreamState) -> float:
     """Seconds from one block to the next."""
-    return stream.model.pixels.advance / stream.config.fps
+    spread = 1 if stream.rationing is None else stream.rationing.every
+    return spread * stream.model.pixels.advance / stream.config.fps
 
 
 def bids(stream: StreamState) -> Iterator[Bid[Work]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamvlm.memory.policies import FullAttention, LastFrames, SinkWindow, SlidingWindow, WindowPolicy
 from streamvlm.memory.slots import CacheShape, SlotCache
 from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.settings import WatchConfig
+
+if TYPE_CHECKING:
+    from streamvlm.engine.stream import StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ class StreamSize:
     prefix: int  # tokens of the opening text
     block: int  # tokens of one temporal patch with its delimiters
     frames_per_block: int
+    largest: int = 0  # tokens of the largest one to come, where they differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,16 @@ def make_policy(config: WatchConfig, frames_per_block: int) -> WindowPolicy:
             return SlidingWindow(config.window_seconds, recompute=config.policy == "sliding_recompute")
 
 
+def size_of(stream: StreamState, prefix: int, block: int) -> StreamSize:
+    """What a stream's first block of so many rows tells about it, after a prefix of so many."""
+    advance, rationing = stream.model.pixels.advance, stream.rationing
+    if rationing is None or stream.arrived is None:
+        return StreamSize(prefix, block, advance)
+    around = block - len(stream.arrived.tokens)  # delimiters
+    usual, largest = rationing.room(pruned=stream.economy is not None)
+    return StreamSize(prefix, max(block, usual + around), advance, largest + around)
+
+
 def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
     """Slots for a stream whose blocks are as large as its first; later, larger ones shorten the window."""
     per_second = config.fps / size.frames_per_block
@@ -62,6 +77,7 @@ def plan_budget(config: WatchConfig, size: StreamSize) -> Budget:
     else:
         blocks = math.ceil(config.window_seconds * per_second) + 1
         window = size.prefix + (config.sink_frames + blocks) * size.block + config.text_window
+        window += max(0, size.largest - size.block)
     # Timestamps grow by a digit now and then; a block's size is not quite constant.
     slack = math.ceil(config.window_seconds * per_second) * 4
     movable = size.prefix + config.sink_frames * (size.block + 4) + config.text_window

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streamvlm.engine.events import FramePerceived, StreamStats
+from streamvlm.engine.events import FramePerceived, RationChanged, StreamStats
 from streamvlm.engine.perceiver import Block
+from streamvlm.engine.ration import Choice
 from streamvlm.memory.window import Window
+from streamvlm.models.base import VisionLanguageModel
 
 if TYPE_CHECKING:
     from streamvlm.engine.stream import StreamState
@@ -28,6 +30,30 @@ def perceived(window: Window, block: Block, rows: int, lag: float | None, step_s
         kept=tuple(block.tokens.slot.tolist()),
         saved=block.saved,
         encode_seconds=block.encode_seconds,
+    )
+
+
+def tell(stream: StreamState, block: Block, rows: int, lag: float | None, step_seconds: float) -> None:
+    """Tell that a block is in the window, and before that, if so, that it is shown otherwise than those before it."""
+    assert stream.window is not None
+    if block.chosen is not None and stream.rationing is not None:
+        stream.rationing.told += 1
+        stream.emit(_rationed(stream.model, block.tokens.pts, block.chosen))
+    stream.emit(perceived(stream.window, block, rows, lag, step_seconds))
+
+
+def _rationed(model: VisionLanguageModel, pts: float, chosen: Choice) -> RationChanged:
+    height, width = model.pixels.target_size(chosen.size.height, chosen.size.width)
+    return RationChanged(
+        pts=pts,
+        fps=chosen.fps,
+        height=height,
+        width=width,
+        tokens=chosen.size.tokens,
+        rate=chosen.rate,
+        budget=chosen.budget,
+        moving=chosen.moving,
+        enough=chosen.enough,
     )
 
 
@@ -53,4 +79,6 @@ def count(stream: StreamState) -> StreamStats:
         climbed=() if stream.ladder is None else stream.ladder.counts,
         rows_thought=stream.rows_thought,
         saved=replace(stream.saved, compressed=compressed),
+        rations=0 if stream.rationing is None else stream.rationing.told,
+        frames_spared=0 if stream.rationing is None else stream.rationing.spared,
     )

@@ -277,6 +277,10 @@ class Engine:
         rows = [work.rows for work in works]
         seen = [_extent(work) for work in works]
         self.planner.costs.learn(sum(rows), sum(n * s for n, s in zip(rows, seen, strict=True)), seconds)
+        busy = utilisation(self._streams, self.planner.costs)
+        for work in works:
+            if work.stream.rationing is not None:
+                work.stream.rationing.ration.load = busy
 
     def _drop(self, stream: StreamState, error: Exception) -> None:
         logger.info("stream closed: %s", error)  # the caller is told by the event and by `error`

@@ -28,6 +28,8 @@ class StreamStats:
     climbed: tuple[int, ...] = ()  # how often each rung was stepped on from below; () for a file
     rows_thought: int = 0  # of the language model, for watches, narration and notes
     saved: Savings = NOTHING_SAVED  # by pruning; tokens it left out were never prefilled and are not in `tokens_seen`
+    rations: int = 0  # times frame rate or picture size were chosen to keep to a budget; 0 without one
+    frames_spared: int = 0  # frames of the source that were left out for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,22 @@ class LoadChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class RationChanged:
+    """From here on, so many frames of such a size are shown, to keep to a budget."""
+
+    type: ClassVar[str] = "ration"
+    pts: float  # seconds, of the first patch of which that is true
+    fps: float  # frames a second
+    height: int  # pixels
+    width: int
+    tokens: int  # vision tokens of a temporal patch, before pruning
+    rate: float  # vision tokens a second that are expected of it
+    budget: float  # that may be spent
+    moving: bool  # the picture moves, so that the frame rate is kept and its size gives way; else the other way round
+    enough: bool  # it keeps to the budget; else both are at their least and it is overdrawn
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnded:
     """The source is exhausted, or failed with `error`. What was seen can still be asked about."""
 
@@ -157,5 +175,6 @@ StreamEvent = (
     | Narrated
     | NoteTaken
     | LoadChanged
+    | RationChanged
     | StreamEnded
 )

@@ -15,6 +15,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from streamvlm.engine.ration import Choice
+from streamvlm.engine.rationing import Rationing
 from streamvlm.engine.signal import HandOver
 from streamvlm.errors import ModelError, SourceError, StreamVLMError
 from streamvlm.models.base import VisionLanguageModel
@@ -41,6 +43,7 @@ class Block:
     dropped: tuple[float, ...]  # presentation times of frames pushed out before it
     saved: Savings = NOTHING_SAVED
     encode_seconds: float = 0.0  # of computing, pruning included
+    chosen: Choice | None = None  # what the budget chose, where it chose otherwise than for the block before
 
 
 class Perceiver:
@@ -63,6 +66,7 @@ class Perceiver:
         self._per_block = model.pixels.advance
         self._on_block = on_block
         self._economy = economy
+        self.rationing: Rationing | None = None  # None: every frame is shown as it is; set before `start`
         self._size: tuple[int, int] | None = None  # of the latest frame
         self._shared: list[Tensor] = []  # what the next patch has in common with the latest one
         self.told: list[Callable[[Sequence[Frame], VisionTokens], None]] = []  # of each patch, once it is encoded
@@ -140,7 +144,7 @@ class Perceiver:
         while True:
             frames, dropped = self._frames.take(self._per_block - len(waiting))
             lost += dropped
-            waiting += frames
+            waiting += frames if self.rationing is None else self.rationing.taken(frames)
             patch = _one_patch(waiting)
             if frames and len(patch) == len(waiting) < self._per_block:
                 continue
@@ -155,21 +159,26 @@ class Perceiver:
         duration, first = sum(f.duration for f in frames), frames[0]
         clock = time.perf_counter if self._model.device.type == "cuda" else time.thread_time
         begun = clock()
-        pixels = self._pixels(frames)
+        pixels, chosen, resized = self._pixels(frames), None, False
+        if self.rationing is not None:
+            pixels = self.rationing.shown(pixels, first.pts)
+            chosen, resized = self.rationing.changed, self.rationing.resized
         saved = NOTHING_SAVED
         if self._economy is None:
             tokens = self._model.encode(pixels, [(first.pts, duration)])[0]
         else:
-            cut = first.gap > 0 or bool(lost) or first.size != self._size
-            grid, old = self._model.token_grid(*first.size), self._model.pixels.overlap
+            cut = first.gap > 0 or bool(lost) or first.size != self._size or resized
+            grid, old = self._model.token_grid(*pixels.shape[2:]), self._model.pixels.overlap
             seen = self._economy.see(Patch(pixels, grid, first.pts, duration, cut, old))
             tokens, saved = seen.tokens, seen.saved
         self._size = first.size
+        if self.rationing is not None:
+            self.rationing.spent(tokens, duration)
         if self._model.device.type == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's stream must find it complete
         for tell in self.told if len(tokens) else ():
             tell(frames, tokens)
-        about = (len(frames), frames[-1].pts, first.captured, first.gap, lost, saved, clock() - begun)
+        about = (len(frames), frames[-1].pts, first.captured, first.gap, lost, saved, clock() - begun, chosen)
         ok = self.blocks.put(Block(tokens, *about))
         self._on_block()
         return ok

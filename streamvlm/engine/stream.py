@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer, Status
-from streamvlm.engine.capacity import Budget, StreamSize, open_window, plan_budget
-from streamvlm.engine.counters import count, perceived
+from streamvlm.engine.capacity import Budget, open_window, plan_budget, size_of
+from streamvlm.engine.counters import count, tell
 from streamvlm.engine.events import (
     AnswerDone,
     AnswerPiece,
@@ -28,6 +28,7 @@ from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.planning import Account
 from streamvlm.engine.questions import EPSILON, Perception, Question
+from streamvlm.engine.rationing import Rationing
 from streamvlm.engine.reader import Reader
 from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.memory.window import Window
@@ -55,6 +56,7 @@ class StreamState:
     mind: Mind = field(default_factory=Mind)
     ladder: Ladder | None = None  # None: a file waits instead
     economy: Economy | None = None  # None: nothing is left out
+    rationing: Rationing | None = None  # None: every frame is shown as it is
     saved: Savings = NOTHING_SAVED
     arrived: Block | None = None  # the next block, as of `look`
     window: Window | None = None
@@ -182,8 +184,7 @@ class StreamState:
         return Perception(block, window.advance(segments))
 
     def _make_window(self, prefix: int, block: int) -> Window:
-        size = StreamSize(prefix, block, self.model.pixels.advance)
-        self.budget = plan_budget(self.config, size)
+        self.budget = plan_budget(self.config, size_of(self, prefix, block))
         window = open_window(self.model, self.config, self.budget)
         if self.memory is not None:
             keep = self.memory.keep
@@ -223,7 +224,7 @@ class StreamState:
         self.saved += block.saved
         self.take_stats()
         lag = None if block.captured is None else self.clock() - block.captured
-        self.emit(perceived(self.window, block, rows, lag, step_seconds))
+        tell(self, block, rows, lag, step_seconds)
         if self.ladder is not None and lag is not None:
             late = lag - (block.last_pts - block.tokens.pts)  # a patch of two frames cannot be there before its second
             if self.ladder.see(self.clock(), late, len(block.dropped)):

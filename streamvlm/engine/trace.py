@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from streamvlm.engine.events import (
     LoadChanged,
     Narrated,
     NoteTaken,
+    RationChanged,
     StreamEvent,
     WatchFired,
 )
@@ -95,8 +97,8 @@ class Trace:
                 self.note("narration", pts=event.pts, text=event.text)
             case NoteTaken():
                 self.note("note", pts=event.note.start, text=event.note.text)
-            case LoadChanged():
-                self.note("load", pts=event.pts, rung=event.rung, name=event.name)
+            case LoadChanged() | RationChanged():
+                self.note(event.type, **asdict(event))
 
     def close(self) -> None:
         """Write what is queued."""
