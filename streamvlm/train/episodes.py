@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from streamvlm.prompts import at_moment, with_notes
+from streamvlm.prompts import at_moment
 from streamvlm.train.clips import Clips
 from streamvlm.train.happening import happening
 from streamvlm.train.redundancy import Dropping, keep_mask
+from streamvlm.train.reminders import noted, reminded
 from streamvlm.train.shots import Recollection, Shot, brought_back
 from streamvlm.world import standing
 from streamvlm.world.choices import lettered
 from streamvlm.world.kinds import make, moment
 from streamvlm.world.questions import Question, restyle
-from streamvlm.world.story import Event, Story
+from streamvlm.world.story import Story
 from streamvlm.world.view import View
-from streamvlm.world.wording import VERBS, clock, deed, statement
+from streamvlm.world.wording import clock
 
 LATEST = 99999.0  # seconds, the largest timestamp that is trained
 SCENES: Mapping[str, float] = {
@@ -63,6 +64,7 @@ class Recipe:
     recall: float = 0.0  # share of episodes with frames brought back
     options: float = 0.0  # share of questions that offer lettered answers
     dropping: float = 0.0  # share of episodes without the vision tokens that a pruner would drop
+    reminded: float = 0.0  # share of questions with notes before them that do not matter
 
 
 def make_episode(
@@ -146,11 +148,15 @@ class _Author:
         return torch.cat((torch.ones(self.lead, mask.shape[1], dtype=torch.bool), mask))
 
     def _finish(self, question: Question) -> Question:
-        if question.others and self.rng.random() < self.recipe.options:
-            return lettered(question, self.rng)
-        if question.task in _FREE or question.text.startswith(("<", "Notes:")):
+        if question.task in _FREE or question.text.startswith("Notes:"):
             return question
-        return replace(question, text=restyle(question.text, self.rng))
+        if question.others and self.rng.random() < self.recipe.options:
+            question = lettered(question, self.rng)
+        elif not question.text.startswith("<"):
+            question = replace(question, text=restyle(question.text, self.rng))
+        if not self.window or self.rng.random() >= self.recipe.reminded:
+            return question
+        return reminded(question, self.clips, self.window[0].pts, self.rng)
 
     def _ask(self, kind: str) -> Asked | None:
         if not self.window:
@@ -164,7 +170,7 @@ class _Author:
             since = self.window[self.rng.randrange(shot + 1)]
             question = standing.note(view, self.seconds(since), since.pts)
         elif kind == "noted":
-            question = self._noted(view)
+            question = noted(self.clips, self.window[0].pts, self.rng)
         else:
             question = make(kind, view)
         if question and question.answer == _COMMON.get(kind) and self.rng.random() < _LEFT_OUT:
@@ -217,41 +223,10 @@ class _Author:
         place = 1 + len(self.back.past) + index if back else self._index(index)
         return Asked(self._index(shot), replace(question, text=at_moment(about.pts, text)), (place,))
 
-    def _noted(self, view: View) -> Question | None:
-        """A question that earlier notes answer, whatever is to be seen."""
-        other = self.clips.stories[self.rng.randrange(self.clips.spec.clips)]
-        since = self.rng.uniform(0, 20)
-        shift = self.rng.uniform(0, max(1.0, self.window[0].pts - since - 60))
-        events = other.between(since, since + self.rng.uniform(3, 20))[: self.rng.randint(1, 6)]
-        lines = [(e.stop + shift, statement(e)) for e in events]
-        question = _about_notes(events, [time for time, _ in lines], self.rng) if events else None
-        return question and replace(question, text=with_notes(lines, question.text))
-
 
 def _shown(line: Sequence[Shot], index: int) -> bool:
     """Whether the second before a shot is there to be seen as well."""
     return index > 1 and line[index].pts - line[index - 2].pts <= 2 * standing.SECOND / 1.9
-
-
-def _about_notes(events: list[Event], times: list[float], rng: random.Random) -> Question | None:
-    told, kind = [statement(e) for e in events], rng.random()
-    one = rng.randrange(len(events))
-    if kind < 0.35:
-        text = at_moment(times[one], f"what happened at {clock(times[one])}?")
-        return Question("noted", text, told[one]) if told.count(told[one]) == 1 else None
-    if kind < 0.6:
-        done = {deed(e) for e in events}
-        who, verb = deed(events[one])
-        if rng.random() < 0.5:
-            return Question("noted", f"did {who} {verb}?", "yes")
-        verb = rng.choice(list(VERBS.values()))
-        return Question("noted", f"did {who} {verb}?", "no") if (who, verb) not in done else None
-    if kind < 0.8 and one + 1 < len(events) and told.count(told[one]) == 1:
-        return Question("noted", f"what happened right after {told[one]}?", told[one + 1])
-    counted = {"entered": "enter", "left": "leave", "blinked": "blink"}
-    verb = rng.choice(list(counted))
-    number = sum(e.kind == counted[verb] for e in events)
-    return Question("noted", f"how many things {verb}?", str(number))
 
 
 def _strides(clips: Clips, recipe: Recipe) -> list[int]:

@@ -58,7 +58,7 @@ class Learner(nn.Module):
         self._hidden: dict[str, Tensor] = {}  # of the latest batch [b, n, hidden], at the depths where heads read
         layers = model.language_model.layers
         middle = (len(layers) - 1) // 2
-        for name, depth in (("pointing", middle), ("telling", middle + 1)):
+        for name, depth in (("telling", middle), ("pointing", middle + 1)):  # first what happened, then when it was
             layers[min(depth, len(layers) - 1)].register_forward_hook(partial(self._note, name))
 
     def forward(self, batch: Batch, pairs: Tensor, labels: Labels, weights: Weights) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ class Stage:
     recall: float = 0.0  # share of sequences with frames brought back from earlier
     options: float = 0.0  # share of questions that offer lettered answers
     dropping: float = 0.0  # share of sequences without the vision tokens that a pruner would drop
+    reminded: float = 0.0  # share of questions with earlier notes before them that do not matter
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.episodes < 1 or not 0 <= self.window[0] <= self.window[1]:
@@ -58,7 +59,7 @@ class Stage:
     @property
     def recipe(self) -> Recipe:
         """What its questions are about."""
-        return Recipe(self.kinds, self.recall, self.options, self.dropping)
+        return Recipe(self.kinds, self.recall, self.options, self.dropping, self.reminded)
 
 
 @dataclass(frozen=True, slots=True)
