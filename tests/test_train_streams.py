@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from streamvlm.train import episodes
 from streamvlm.train.architecture import Shape, new_model
 from streamvlm.train.attention import CHUNK, bias, chunked_attention
 from streamvlm.train.augment import SWAY, drifting, sway, unsteady
@@ -201,15 +200,3 @@ def test_without_questions_the_vision_tower_is_trained_alone(clips: Clips, packe
     moved = {name for name, parameter in learner.named_parameters() if parameter.grad is not None}
     assert {"naming.weight", "module.model.visual.patch_embed.proj.weight"} <= moved
     assert not any("language_model" in name for name in moved)
-
-
-def test_counting_is_taught_on_what_happened(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing() -> float:
-        """The share of counts that are zero."""
-        made = [make_episode(clips, 22, 6, random.Random(s), Recipe({"repetition": 1.0})) for s in range(40)]
-        answers = [asked.question.answer for episode in made for asked in episode.asked]
-        return answers.count("0") / len(answers)
-
-    rare = nothing()
-    monkeypatch.setattr(episodes, "_LEFT_OUT", 0.0)
-    assert rare < 0.6 < 0.75 < nothing()

@@ -15,9 +15,10 @@ from torch import Tensor
 from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.augment import unsteady
 from streamvlm.train.clips import Clips, load_clips
-from streamvlm.train.episodes import make_episode
+from streamvlm.train.episodes import SCENES, Recipe, make_episode, usual
 from streamvlm.train.learner import Labels, Learner, Score
 from streamvlm.train.loop import MicroBatch
+from streamvlm.train.odds import Odds
 from streamvlm.train.packing import PADDING, Batch, Happenings, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
 from streamvlm.train.schedule import warm_cosine
@@ -49,6 +50,7 @@ class Curriculum:
         cache = plan.run.out.parent / "cache"
         self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
         self._device = device
+        self._odds: dict[tuple[str, int], Odds] = {}
 
     def __str__(self) -> str:
         """Everything the weights depend on but the number of processes."""
@@ -101,17 +103,29 @@ class Curriculum:
         questions = round(stage.questions[0] + share * (stage.questions[1] - stage.questions[0]))
         # Short sequences fill the batch with more episodes, so that steps cost about the same.
         count = max(stage.episodes, round(stage.episodes * (high + 2) / (window + 2) / 2))
-        episodes = [make_episode(clips, window, questions, rng, stage.recipe) for _ in range(count)]
+        recipe = self._recipe(stage, clips)
+        episodes = [make_episode(clips, window, questions, rng, recipe) for _ in range(count)]
         return self._packer.batch(episodes), clips
+
+    def _recipe(self, stage: Stage, clips: Clips) -> Recipe:
+        """What the questions on these clips are about, with even answers to those about what happened."""
+        if clips.spec.kind != "slow" or set(stage.kinds) <= set(SCENES):
+            return stage.recipe
+        window = min(stage.window[1], clips.spec.frames // 2)
+        key = clips.spec.name, window
+        if key not in self._odds:
+            self._odds[key] = usual(clips, window)
+        return replace(stage.recipe, odds=self._odds[key])
 
     def validate(self, step: int) -> Mapping[str, float]:
         """Shares answered right on streams never trained on: all, then by task."""
         stage, _ = self._at(step)
         clips, rng = self.footage.validation, random.Random("validation")
         score: dict[str, tuple[int, int]] = {}
+        recipe = self._recipe(stage, clips)
         for window in (w for w in _VALIDATION_WINDOWS if w <= stage.window[1]):
             asked, count = 6 + window // 2, 144 // (window + 4)
-            episodes = [make_episode(clips, window, asked, rng, stage.recipe) for _ in range(count)]
+            episodes = [make_episode(clips, window, asked, rng, recipe) for _ in range(count)]
             for first in range(0, count, 6):
                 batch = self._packer.batch(episodes[first : first + 6])
                 pairs = seen_pairs(batch, clips).to(self._device)

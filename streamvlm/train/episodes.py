@@ -12,6 +12,7 @@ from torch import Tensor
 from streamvlm.prompts import at_moment
 from streamvlm.train.clips import Clips
 from streamvlm.train.happening import happening
+from streamvlm.train.odds import Odds, even
 from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.train.reminders import noted, reminded
 from streamvlm.train.shots import Recollection, Shot, brought_back
@@ -29,8 +30,9 @@ SCENES: Mapping[str, float] = {
 }  # fmt: skip
 _EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
 _TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
-_COMMON = {"repetition": "0"}  # answers that would teach to say nothing else
-_LEFT_OUT = 0.8  # share of questions with a common answer that are not asked
+_EVEN = ("count", "is-there", "action", "never", "repetition", "step", "clue", "watch")  # kinds with usual answers
+_SAMPLED, _ASKED_EACH = 400, 3  # windows, and questions of each kind, from which the usual answers are known
+_TURNS, _TRIES = 6, 20  # kinds drawn for a question, and goes at each: most cannot be asked or are left out
 _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
 
 
@@ -65,6 +67,15 @@ class Recipe:
     options: float = 0.0  # share of questions that offer lettered answers
     dropping: float = 0.0  # share of episodes without the vision tokens that a pruner would drop
     reminded: float = 0.0  # share of questions with notes before them that do not matter
+    odds: Odds = field(default_factory=Odds)  # at which questions are left out
+
+
+def usual(clips: Clips, window: int) -> Odds:
+    """The odds that make the answers even to what can be asked about windows of these clips."""
+    rng = random.Random(f"odds/{clips.spec.name}")
+    authors = (_Author(clips, window, Recipe(), rng) for _ in range(_SAMPLED))
+    asked = (author.ask(kind) for author in authors for kind in _EVEN for _ in range(_ASKED_EACH))
+    return even(one.question for one in asked if one)
 
 
 def make_episode(
@@ -118,11 +129,10 @@ class _Author:
         shots = (self.sink, *back.past, *back.shots, *self.window)
         asked: list[Asked] = []
         kinds = {k: w for k, w in self.recipe.kinds.items() if self.clips.spec.kind == "slow" or k in _TIMELESS}
-        for _ in range(questions * 6):
+        for kind in self.rng.choices([*kinds], [*kinds.values()], k=questions * _TURNS):
             if len(asked) == questions:
                 break
-            kind = self.rng.choices([*kinds], [*kinds.values()])[0]
-            made = self._ask(kind)
+            made = next((made for made in (self.ask(kind) for _ in range(_TRIES)) if made), None)
             if made:
                 asked.append(replace(made, question=self._finish(made.question)))
         kept = self._kept() if self.rng.random() < self.recipe.dropping else None
@@ -158,7 +168,8 @@ class _Author:
             return question
         return reminded(question, self.clips, self.window[0].pts, self.rng)
 
-    def _ask(self, kind: str) -> Asked | None:
+    def ask(self, kind: str) -> Asked | None:
+        """A question of `kind` somewhere along the window, or None where it cannot be asked or is left out."""
         if not self.window:
             question = make(kind, self._view(self.sink)) if kind in SCENES else None
             return Asked(0, question, (0,)) if question else None
@@ -173,7 +184,7 @@ class _Author:
             question = noted(self.clips, self.window[0].pts, self.rng)
         else:
             question = make(kind, view)
-        if question and question.answer == _COMMON.get(kind) and self.rng.random() < _LEFT_OUT:
+        if question and not self.recipe.odds.keep(question, self.rng):
             return None
         return Asked(self._index(shot), question, self._evidence(question, shot)) if question else None
 

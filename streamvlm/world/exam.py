@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from streamvlm.world.choices import lettered
+from streamvlm.world.evenness import answer_keys
 from streamvlm.world.forward import is_latest
 from streamvlm.world.kinds import KINDS, MOMENTS, happened, is_over, make, was
 from streamvlm.world.questions import Question, TimedQuestion
 from streamvlm.world.story import Story
-from streamvlm.world.templates import template
 from streamvlm.world.view import View
-from streamvlm.world.wording import PAST, clock
+from streamvlm.world.wording import clock
 
 WINDOW = 0.0  # the distance of what the last 16 s show
 DISTANCES = (WINDOW, 60.0, 600.0, 3600.0, 21600.0)  # seconds
@@ -112,8 +112,8 @@ class _Examiner:
         found = list(self._candidates(cell, (first + low * (last - first), first + high * (last - first))))
         if not found:
             return None
-        best = min(found, key=lambda one: [self.used[key] for key in _keys(one.question)])
-        self.used.update(_keys(best.question))
+        best = min(found, key=lambda one: [self.used[key] for key in answer_keys(one.question)])
+        self.used.update(answer_keys(best.question))
         self.said.add((best.time, best.question.text))
         return best
 
@@ -155,29 +155,3 @@ class _Examiner:
         task, named = self.rng.choice((*MOMENTS, "happened")), f"at {clock(time)}"
         question = happened(view.story, time, named) if task == "happened" else was(view, task, time, named)
         return question if question and is_over(question, view) else None
-
-
-def _keys(question: Question) -> list[tuple[str, ...]]:
-    """What is to be even, most important first: forms, answers to a form, answers to the same words."""
-    kind, answer = question.task, _sort(question)
-    form = _form(question)
-    return [(kind, form), (kind, form, answer), (kind, form, template(question.text), answer)]
-
-
-def _form(question: Question) -> str:
-    """What sort of answer the words ask for, where a kind has several."""
-    if question.task in ("episode", "before", "never", "order"):
-        words = question.text.split()
-        return words[1] if words[0] in ("what", "which", "did") and words[1] != "the" else words[0]
-    return ""
-
-
-def _sort(question: Question) -> str:
-    """The answer, or what counts as one where hardly any is given twice."""
-    answer = question.answer
-    verb = next((word for word in answer.split() if word in PAST), None)
-    if verb is None:
-        return answer
-    if " or " in question.text:
-        return "first" if question.text.index(answer) < question.text.index(" or ") else "second"
-    return "something" if question.task == "narrate" else verb
