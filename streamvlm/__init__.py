@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from streamvlm.engine.evidence import Moment, RecallCost
     from streamvlm.engine.precision import CodecErrors, codec_errors
+    from streamvlm.engine.tower import TowerStats
     from streamvlm.engine.triggers.base import Evidence, Trigger
     from streamvlm.engine.triggers.commentary import Commentary
     from streamvlm.engine.triggers.drop_ratio import DropRatio
@@ -122,6 +123,7 @@ __all__ = [
     "StreamEvent",
     "StreamStats",
     "StreamVLMError",
+    "TowerStats",
     "Trigger",
     "Watch",
     "WatchConfig",
@@ -164,6 +166,7 @@ _HOME = {
     ),
     "streamvlm.engine.alarm": ("Rule",),
     "streamvlm.engine.baselines": ("Schedule",),
+    "streamvlm.engine.tower": ("TowerStats",),
     "streamvlm.engine.triggers.base": ("Evidence", "Trigger"),
     "streamvlm.engine.triggers.commentary": ("Commentary",),
     "streamvlm.engine.triggers.drop_ratio": ("DropRatio",),

@@ -12,6 +12,7 @@ from streamvlm.engine.baselines import Schedule
 from streamvlm.engine.live import check_live
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.sessions import later
+from streamvlm.engine.tower import TowerStats
 from streamvlm.engine.two_threads import make_engine
 from streamvlm.models.backends import measured
 from streamvlm.models.base import VisionLanguageModel
@@ -123,6 +124,11 @@ class Agent(Closing):
         check_options(options, WatchConfig)
         config = replace(self.watch_config, **options, store=str(store))
         return self._begin(iter(()), config, self._memory(config, resume=True))
+
+    @property
+    def encoding(self) -> TowerStats:
+        """Calls of the vision tower that the streams share, and the temporal patches encoded in them, so far."""
+        return self._engine.tower.stats
 
     def _memory(self, config: WatchConfig, *, resume: bool) -> LongTermMemory | None:
         if config.store is None:

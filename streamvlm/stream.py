@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streamvlm.engine.answer import Answer
-from streamvlm.engine.bidding import LONGEST_LAG, interval
+from streamvlm.engine.bidding import interval
 from streamvlm.engine.checks import check_between, check_moment, check_terms, check_text
 from streamvlm.engine.easing import Eased, eased
 from streamvlm.engine.engine import Engine
@@ -23,10 +23,12 @@ from streamvlm.engine.listeners import Listeners
 from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.mind import Mind
 from streamvlm.engine.perceiver import Perceiver
+from streamvlm.engine.planning import LONGEST_LAG
 from streamvlm.engine.questions import Question
 from streamvlm.engine.rationing import start_rationing
 from streamvlm.engine.signal import Channel, Signal
 from streamvlm.engine.stream import StreamState
+from streamvlm.engine.tower import Tower
 from streamvlm.engine.trace import Trace, traced
 from streamvlm.errors import BusyError, StreamClosed
 from streamvlm.pruning.economy import Economy
@@ -48,8 +50,9 @@ class Stream(Thinking):
         economy: Economy | None = None,
     ) -> None:
         paced = config.realtime or bool(getattr(source, "live", False))
+        tower = engine.tower if config.encode_together else Tower(engine.model, clock=engine.clock, together=False)
         perceiver = Perceiver(
-            source, engine.model, paced=paced, queue_frames=config.queue_frames, on_block=engine.wake, economy=economy
+            source, tower, paced=paced, queue_frames=config.queue_frames, on_block=engine.wake, economy=economy
         )
         perceiver.rationing = start_rationing(engine.model, config)
         self.config = config

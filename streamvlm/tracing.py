@@ -65,12 +65,19 @@ def summarise_trace(lines: Sequence[Line]) -> dict[str, Any]:
         "frames_dropped": sum(line["frames"] for line in lines if line["what"] == "dropped"),
         "gap_seconds": round(sum(line["seconds"] for line in lines if line["what"] == "gap"), 3),
         "events": dict(Counter(line["what"] for line in lines)),
+        "per_call": per_call(lines),
         "lag": _percentiles(lags),
         "stages": {
             name: _percentiles([f[stop] - f[start] for f in frames if start in f and stop in f])
             for name, start, stop in STAGES
         },
     }
+
+
+def per_call(lines: Iterable[Line]) -> float | None:
+    """Patches that shared a call of the vision tower, on average over the calls; None where none is noted."""
+    batches = [line["batch"] for line in lines if line["what"] == "committed" and line.get("batch")]
+    return round(len(batches) / sum(1 / n for n in batches), 3) if batches else None
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float] | None:

@@ -13,6 +13,7 @@ from families import overlapping, random_model
 
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.signal import HandOver
+from streamvlm.engine.tower import Tower
 from streamvlm.errors import ModelError, SourceError
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.types import Frame
@@ -24,7 +25,7 @@ def frame(i: int, size: tuple[int, int] = (32, 32), gap: float = 0.0) -> Frame:
 
 def perceiver_of(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> Perceiver:
     model = model or random_model("qwen3_vl")
-    return Perceiver(source, model, paced=False, queue_frames=4, on_block=lambda: None)
+    return Perceiver(source, Tower(model), paced=False, queue_frames=4, on_block=lambda: None)
 
 
 def perceive(source: Iterable[Frame], model: VisionLanguageModel | None = None) -> tuple[list[Block], Exception | None]:

@@ -29,6 +29,7 @@ from streamvlm import (
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.ration import DWELL, MARGIN, Ration, Size, Terms
 from streamvlm.engine.rationing import Rationing, sizes_of, start_rationing
+from streamvlm.engine.tower import Tower
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.types import Frame
 from streamvlm.vision import normalise, patchify, resize, smart_resize
@@ -163,7 +164,7 @@ def film(seconds: Sequence[tuple[float, bool]], fps: float = 4.0, size: tuple[in
 def perceive(model: VisionLanguageModel, frames: Sequence[Frame], **options: Any) -> tuple[list[Block], Rationing]:
     rationing = start_rationing(model, WatchConfig(**options))
     assert rationing is not None
-    eyes = Perceiver(frames, model, paced=False, queue_frames=4, on_block=lambda: None)
+    eyes = Perceiver(frames, Tower(model), paced=False, queue_frames=4, on_block=lambda: None)
     eyes.rationing = rationing
     eyes.start()
     blocks: list[Block] = []

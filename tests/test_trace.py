@@ -59,7 +59,13 @@ def test_the_figures_are_those_of_the_lines() -> None:
     found = summarise_trace(lines)
     assert found["lag"] == {"p50": 0.05, "p90": 0.05, "p99": 0.05, "max": 1.0}
     assert found["stages"]["decode"]["p50"] == 0.01 and found["stages"]["encode"]["p50"] == 0.02
-    assert found["frames"] == 100 and found["frames_dropped"] == 3
+    assert found["frames"] == 100 and found["frames_dropped"] == 3 and found["per_call"] is None
+
+
+def test_patches_to_a_call_are_told_of_the_calls_of_the_shared_tower() -> None:
+    """Two calls, of one patch and of three; a patch that needed none is not counted."""
+    lines = [line("committed", float(i), pts=float(i), lag=None, batch=n) for i, n in enumerate((1, 3, 3, 3, 0))]
+    assert summarise_trace(lines)["per_call"] == 2.0
 
 
 def test_a_file_that_nobody_captured_has_no_lag(tmp_path: Path) -> None:
@@ -75,7 +81,7 @@ def test_a_file_that_nobody_captured_has_no_lag(tmp_path: Path) -> None:
 def test_the_command_prints_percentiles_and_converts(traced: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["trace", "view", str(traced)])
     assert shown.exit_code == 0
-    for text in ("p50", "p99", "lag", "encode", "frames", "1.5 s lost"):
+    for text in ("p50", "p99", "lag", "encode", "frames", "1.5 s lost", "to a call of the vision tower"):
         assert text in shown.output
     told = CliRunner().invoke(app, ["trace", "view", str(traced), "--json"])
     assert json.loads(told.output) == summarise_trace(read_trace(traced))

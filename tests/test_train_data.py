@@ -11,6 +11,7 @@ from families import FAMILIES, overlapping, random_model
 from talks import commentary, small_video, write_lines
 
 from streamvlm.engine.perceiver import Block, Perceiver
+from streamvlm.engine.tower import Tower
 from streamvlm.errors import SourceError, TrainingError
 from streamvlm.prompts import NARRATE, NOTHING, note_request, with_notes
 from streamvlm.source import open_source
@@ -184,7 +185,7 @@ def test_a_view_is_what_the_engine_perceives(family: str, start: float, stop: fl
     """The same pictures in the same patches at the same times, read by seeking instead of from the beginning."""
     model = overlapping() if family == "overlapping" else random_model(family)
     source, t = open_source(folder / "a.mp4", fps=2.0), model.pixels.advance
-    perceiver = Perceiver(source, model, paced=False, queue_frames=4, on_block=lambda: None)
+    perceiver = Perceiver(source, Tower(model), paced=False, queue_frames=4, on_block=lambda: None)
     perceiver.start()
     blocks: list[Block] = []
     while more := perceiver.blocks.take(1)[0]:

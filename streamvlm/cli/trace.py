@@ -27,6 +27,8 @@ def view(file: File, json: Annotated[bool, typer.Option("--json", help="Print on
         f"{found['seconds']:.1f} s, {found['frames']} frames, {found['frames_dropped']} dropped, "
         f"{found['gap_seconds']:.1f} s lost by the source, {found['events'].get('token', 0)} pieces written"
     )
+    if found["per_call"] is not None:
+        typer.echo(f"{found['per_call']:.2f} temporal patches to a call of the vision tower")
     typer.echo(f"{'':>8}  {'p50':>8}  {'p90':>8}  {'p99':>8}  {'max':>8}")
     for name, times in {**found["stages"], "lag": found["lag"]}.items():
         typer.echo(f"{name:>8}  {_row(times)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from streamvlm.engine.losses import report_losses
-from streamvlm.engine.planning import Bid, Grant, Sort
+from streamvlm.engine.planning import Bid, Grant, Sort, due
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.recall import readers_with_rows
 from streamvlm.engine.step import StreamWork, Turn
@@ -14,7 +14,6 @@ from streamvlm.engine.stream import StreamState
 
 PROMPT_CHUNK = 256  # rows of one question prefilled in one step at most
 DELIMITERS = 8  # rows around a frame's own, about
-LONGEST_LAG = 0.5  # seconds by which a frame is due, or a frame interval if that is less
 
 
 class Work(NamedTuple):
@@ -61,7 +60,7 @@ def _frame(stream: StreamState, seen: int) -> Bid[Work]:
     deadline = float("inf")
     if block.captured is not None:
         shown = block.captured + block.last_pts - block.tokens.pts  # when its last frame was
-        deadline = shown + min(interval(stream), LONGEST_LAG)
+        deadline = due(shown, interval(stream))
     return Bid(Work(stream, None), Sort.FRAME, rows, seen + rows, stream.watching, deadline)
 
 

@@ -30,6 +30,7 @@ def perceived(window: Window, block: Block, rows: int, lag: float | None, step_s
         kept=tuple(block.tokens.slot.tolist()),
         saved=block.saved,
         encode_seconds=block.encode_seconds,
+        batch=block.batch,
     )
 
 

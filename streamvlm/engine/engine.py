@@ -7,7 +7,6 @@ forward pass and commits what it wrote.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -23,10 +22,11 @@ from streamvlm.engine.asking import fork_due
 from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
 from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_unchanged
 from streamvlm.engine.costs import CostModel
-from streamvlm.engine.planning import Bid, Grant, Planner
+from streamvlm.engine.planning import Bid, Grant, Planner, longest_step
 from streamvlm.engine.recall import look_up
 from streamvlm.engine.step import Outcome, StreamWork, last_rows, prepare_step
 from streamvlm.engine.stream import StreamState
+from streamvlm.engine.tower import Tower
 from streamvlm.errors import BudgetError, ModelError, StreamClosed, StreamVLMError
 from streamvlm.models.attention import Backend
 from streamvlm.models.backends import BackendTable, fixed
@@ -35,9 +35,6 @@ from streamvlm.models.base import VisionLanguageModel
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-STEP_PART = 0.125  # of the shortest interval between two frames: one waits for a step, and then for its own
-SHORTEST_STEP, LONGEST_STEP = 0.01, 0.25  # seconds, what a step may be planned to take
 
 
 class Engine:
@@ -69,6 +66,7 @@ class Engine:
         self.eases = schedule == "packed"  # whether live streams give things up under load; no baseline does
         self.clock = clock
         self.planner: Planner[Work] = Planner(CostModel())
+        self.tower = Tower(model, clock=clock)  # of all streams, on their own threads
         self.steps = 0
         self.turn: AbstractContextManager[object] = nullcontext()  # held while caches change, where threads share them
         self._prepare = prepare
@@ -221,8 +219,7 @@ class Engine:
     @property
     def longest_step(self) -> float:
         """Seconds that a step should take at most, so that no frame waits long for the step before its own."""
-        paced = [interval(s) for s in self._streams if s.paced and not s.ended]
-        return max(SHORTEST_STEP, min(LONGEST_STEP, STEP_PART * min(paced))) if paced else math.inf
+        return longest_step([interval(s) for s in self._streams if s.paced and not s.ended])
 
     def _offers(self, stream: StreamState) -> list[Bid[Work]]:
         """What `stream` could do in the coming step."""

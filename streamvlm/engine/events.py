@@ -48,7 +48,10 @@ class FramePerceived:
     grid: tuple[int, int] = (0, 0)  # (rows, columns) of the tokens the patch has
     kept: tuple[int, ...] = ()  # those of them that were kept, as indices on the grid in raster order
     saved: Savings = NOTHING_SAVED
-    encode_seconds: float = 0.0  # of the vision tower and the pruners; on a CPU, of the encode thread alone
+    encode_seconds: float = (
+        0.0  # of the vision tower, its part of a shared call, and the pruners; on a CPU, of threads alone
+    )
+    batch: int = 0  # patches in the call of the vision tower it shared; 0: it needed none, or reused what it knew
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ T = TypeVar("T")
 UNMEASURED_ROWS = 256  # rows of a step while nothing is known about what they cost
 WORTH = 0.5  # of a step's fixed cost that may be spent on rows however short steps should be, or none would be worth it
 LEAST_ROWS = 16  # of a prompt: a smaller piece is not worth a step's while
+STEP_PART = 0.125  # of the shortest interval between two frames: one waits for a step, and then for its own
+SHORTEST_STEP, LONGEST_STEP = 0.01, 0.25  # seconds, what a step may be planned to take
+LONGEST_LAG = 0.5  # seconds by which a frame is due, or a frame interval if that is less
 
 
 class Sort(IntEnum):
@@ -34,6 +37,17 @@ class Sort(IntEnum):
 # The part of a step that a sort of work gets before anybody gets more. What has a share also gets at least one bid
 # granted in every step, so that neither side can starve the other; the rest lives on what is left over.
 SHARES = {Sort.FRAME: 0.5, Sort.TOKEN: 0.25, Sort.PROBE: 0.125, Sort.PROMPT: 0.125}
+
+
+def longest_step(intervals: Sequence[float]) -> float:
+    """Seconds that a step should take at most, so that no frame waits long for the step before its own. `intervals`
+    are the seconds between two frames of each live stream; inf where there is none, for files can wait."""
+    return max(SHORTEST_STEP, min(LONGEST_STEP, STEP_PART * min(intervals))) if intervals else math.inf
+
+
+def due(shown: float, interval: float) -> float:
+    """When a frame that was there at `shown` should have been perceived, in seconds of the same clock."""
+    return shown + min(interval, LONGEST_LAG)
 
 
 @dataclass(slots=True, eq=False)

@@ -82,7 +82,8 @@ class Trace:
         """What a stream says, as far as it belongs here."""
         match event:
             case FramePerceived():
-                self.note("committed", pts=event.pts, lag=event.lag, step=event.step_seconds, rows=event.tokens)
+                about = {"lag": event.lag, "step": event.step_seconds, "rows": event.tokens, "batch": event.batch}
+                self.note("committed", pts=event.pts, **about)
             case FramesDropped():
                 self.note("dropped", pts=event.pts, frames=event.frames)
             case Gap():

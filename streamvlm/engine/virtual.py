@@ -14,11 +14,12 @@ import torch
 
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.baselines import Schedule
-from streamvlm.engine.bidding import LONGEST_LAG, interval
+from streamvlm.engine.bidding import interval
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import FramePerceived, StreamEvent
 from streamvlm.engine.ladder import Ladder
 from streamvlm.engine.perceiver import Block
+from streamvlm.engine.planning import LONGEST_LAG
 from streamvlm.engine.questions import Question
 from streamvlm.engine.signal import HandOver
 from streamvlm.engine.step import Outcome, StreamWork, last_rows

@@ -237,26 +237,39 @@ class VisionLanguageModel(ABC):
         return normalise(resize(frames.to(self.device), size), self.pixels)
 
     @abstractmethod
-    def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the vision tower and its projector.
+    def tower_features(self, pixels: Sequence[Tensor]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Run the vision tower and its projector once. No temporal patch attends to another.
 
         Args:
-            pixels: float32 [b·t, 3, h, w] from `preprocess`, t frames to a temporal patch.
+            pixels: of each size, float32 [b·t, 3, h, w] from `preprocess`, t frames to a temporal patch.
 
         Returns:
-            embeds [b, n, hidden] in raster order and, per deepstack layer, [b, n, hidden].
+            of each size, embeds [b, n, hidden] in raster order and, per deepstack layer, [b, n, hidden].
         """
 
-    @torch.inference_mode()
+    def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`tower_features` of frames of one size."""
+        return self.tower_features([pixels])[0]
+
     def encode(self, frames: Tensor, spans: Sequence[tuple[float, float]]) -> list[VisionTokens]:
         """Frames uint8 [b·t, 3, H, W] of one size to b blocks; `spans` holds each block's (pts, duration)."""
-        embeds, deepstack = self.vision_features(self.preprocess(frames))
-        grid = self.token_grid(frames.shape[2], frames.shape[3])
-        slot = torch.arange(grid[0] * grid[1])
-        return [
-            VisionTokens(embeds[i], tuple(d[i] for d in deepstack), slot, grid, pts, duration)
-            for i, (pts, duration) in enumerate(spans)
-        ]
+        t = self.pixels.temporal
+        return self.encode_patches([frames[i : i + t] for i in range(0, len(frames), t)], spans)
+
+    @torch.inference_mode()
+    def encode_patches(self, patches: Sequence[Tensor], spans: Sequence[tuple[float, float]]) -> list[VisionTokens]:
+        """Temporal patches uint8 [t, 3, H, W] of any sizes to a block each, in one call of the vision tower."""
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for i, patch in enumerate(patches):
+            sizes.setdefault((patch.shape[2], patch.shape[3]), []).append(i)
+        pixels = [self.preprocess(torch.cat([patches[i].to(self.device) for i in alike])) for alike in sizes.values()]
+        blocks: dict[int, VisionTokens] = {}
+        for (size, alike), (embeds, deepstack) in zip(sizes.items(), self.tower_features(pixels), strict=True):
+            grid = self.token_grid(*size)
+            slot = torch.arange(grid[0] * grid[1])
+            for at, i in enumerate(alike):
+                blocks[i] = VisionTokens(embeds[at], tuple(d[at] for d in deepstack), slot, grid, *spans[i])
+        return [blocks[i] for i in range(len(patches))]
 
     # language
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,17 +50,19 @@ class LlavaOneVision(VisionLanguageModel):
         newline = (ids.to(embeds.device) == self.video_token) & ~visual.to(embeds.device)
         return torch.where(newline.unsqueeze(-1), self.module.model.image_newline.to(embeds.dtype), embeds)
 
-    def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def tower_features(self, pixels: Sequence[Tensor]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
         model, config = self.module.model, self.module.config
+        every = torch.cat(list(pixels))  # the tower has one size of its own, whatever the frames had
         out = model.get_video_features(
-            pixels.unsqueeze(0).to(model.vision_tower.dtype),
+            every.unsqueeze(0).to(model.vision_tower.dtype),
             vision_feature_layer=config.vision_feature_layer,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
             return_dict=True,
         )
-        frames, (rows, columns) = len(pixels), self.token_grid(*pixels.shape[2:])
-        features = out.pooler_output.flatten(0, -2)[: frames * rows * columns]  # without the newline that may follow
-        return features.view(frames, rows * columns, -1), ()
+        rows, columns = self.token_grid(*every.shape[2:])
+        features = out.pooler_output.flatten(0, -2)[: len(every) * rows * columns]  # without a newline that may follow
+        shaped = features.view(len(every), rows * columns, -1)
+        return [(part, ()) for part in shaped.split([len(p) for p in pixels])]
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         rotary = self.language_model.rotary_emb

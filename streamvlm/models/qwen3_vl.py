@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,17 +54,18 @@ class QwenVLModel(VisionLanguageModel):
         cos, sin = rotary(probe, positions.T.unsqueeze(1))
         return cos[0] / rotary.attention_scaling, sin[0] / rotary.attention_scaling
 
-    def vision_features(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        blocks = pixels.shape[0] // self.pixels.temporal
-        rows, columns = pixels.shape[2] // self.pixels.patch, pixels.shape[3] // self.pixels.patch
-        grid = torch.tensor([[1, rows, columns]] * blocks, device=pixels.device)
-        tower = self.module.model.visual
-        patches = patchify(pixels, self.pixels).to(tower.dtype)
-        out = tower(patches, grid_thw=grid, return_dict=True)
+    def tower_features(self, pixels: Sequence[Tensor]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
+        spec, tower = self.pixels, self.module.model.visual
+        blocks = [len(p) // spec.temporal for p in pixels]
+        grids = [[1, p.shape[2] // spec.patch, p.shape[3] // spec.patch] for p in pixels]
+        each = [grid for grid, many in zip(grids, blocks, strict=True) for _ in range(many)]
+        patches = torch.cat([patchify(p, spec) for p in pixels]).to(tower.dtype)
+        out = tower(patches, grid_thw=torch.tensor(each, device=patches.device), return_dict=True)
         injected = getattr(out, "deepstack_features", None) or ()
-        deepstack = tuple(d.view(blocks, -1, d.shape[-1]) for d in injected)
-        embeds = out.pooler_output
-        return embeds.view(blocks, -1, embeds.shape[-1]), deepstack
+        rows = [many * grid[1] * grid[2] // spec.merge**2 for grid, many in zip(grids, blocks, strict=True)]
+        parts = zip(*(layer.split(rows) for layer in (out.pooler_output, *injected)), strict=True)
+        shaped = [[p.view(many, -1, p.shape[-1]) for p in part] for part, many in zip(parts, blocks, strict=True)]
+        return [(embeds, tuple(deepstack)) for embeds, *deepstack in shaped]
 
 
 class Qwen3VL(QwenVLModel):

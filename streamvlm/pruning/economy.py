@@ -59,14 +59,20 @@ class Economy:
         self._undelimited = bool(facts.model.frame_layout((1, 1), 0.0).visual.all())
         self.compressed = 0  # rows left out on the way to the store
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether no patch can be encoded before all is known of the one before it: for a gate what was kept of it, for
+        an encoder of its own what it reuses."""
+        return bool(self._gates) or self._encoder is not None
+
     @torch.inference_mode()
-    def see(self, patch: Patch) -> Seen:
-        """Encode a patch and leave out what is not worth keeping."""
+    def see(self, patch: Patch, encode: Callable[[Patch], VisionTokens] | None = None) -> Seen:
+        """Encode a patch, by `encode` if nothing of the tower is reused, and leave out what is not worth keeping."""
         if patch.cut:
             self._reset()
         if not all(gate.admit(patch) for gate in self._gates):
             return self._seen(nothing(self._model, patch), patch, computed=0.0)
-        block = TokenBlock(self._encode(patch), patch)
+        block = TokenBlock(self._encode(patch, encode), patch)
         for pruner in self._pruners:
             block = pruner.prune(block)
         for stage in self._stages:
@@ -116,9 +122,11 @@ class Economy:
         t = block.positions[:, 0].cpu()
         return (t.unsqueeze(0) == t.unsqueeze(1)).sum(1) > 1
 
-    def _encode(self, patch: Patch) -> VisionTokens:
+    def _encode(self, patch: Patch, encode: Callable[[Patch], VisionTokens] | None) -> VisionTokens:
         if self._encoder is not None:
             return self._encoder.encode(patch)
+        if encode is not None:
+            return encode(patch)
         return self._model.encode(patch.frames, [(patch.pts, patch.duration)])[0]
 
     def _reset(self) -> None:
