@@ -52,7 +52,7 @@ demo: setup ## watch the shipped sample video and answer ten questions about it
 chat: setup ## open the live chat on http://127.0.0.1:7860
 	$(BIN)/streamvlm chat --port $(PORT)
 
-streamworld: setup ## measure what StreamWorld asks for the README, hours back too; goes on after a kill
+streamworld: setup ## measure what StreamWorld asks for the README, hours back too (an hour; goes on after a kill)
 	$(BIN)/python -m streamvlm.benchmarks.ablation $(ABLATION) --threads 1 --out $(RUNS)/ablation --save
 	$(BIN)/python -m streamvlm.benchmarks.streamworld $(STREAMWORLD) --threads 1 --out $(RUNS)/streamworld \
 		--far benchmarks/results/ablation.json --picture docs/streamworld.svg --save
