@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamvlm.benchmarks.markdown import table
+from streamvlm.benchmarks.world_table import by_distance
 
 # Columns and rows: the key in the result and its name in the README.
 SCHEDULES = {
@@ -111,7 +112,7 @@ def watches(report: dict[str, Any]) -> str:
 def ablation(report: dict[str, Any]) -> str:
     """Accuracy by distance and what it costs, by what an answer is given."""
     ways = {key: report["ways"][key] for key in GIVEN if key in report["ways"]}
-    cells = list(dict.fromkeys(cell for way in ways.values() for cell in way["cells"]["official"]))
+    cells = sorted({cell for way in ways.values() for cell in way["cells"]["official"]}, key=by_distance)
     heads = [cell.partition(", ")[2] or "in the window" for cell in cells]
     thoughts = {key: one for one in report["watchings"] for key in one["ways"]}
     rows = [
