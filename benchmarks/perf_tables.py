@@ -1,4 +1,4 @@
-"""The tables of README.md about the chat's page and about decoding."""
+"""The tables of README.md about the chat's page, about decoding and about shared calls of the vision tower."""
 
 from __future__ import annotations
 
@@ -48,3 +48,33 @@ def decode(report: dict[str, Any]) -> str:
     )
     heads = ["file", "frames", "PyAV as it comes", "one source", f"{report['workers']} workers", "to PyAV"]
     return text + table(heads, rows)
+
+
+def eyes(report: dict[str, Any]) -> str:
+    """What a shared call of the vision tower saves, and what it does to the lag."""
+    rows = []
+    for n, one in report["tower"].items():
+        call = [f"{one['together_ms']:.1f} ms", f"{one['apart_ms']:.1f} ms", f"{one['ratio']:.2f}"]
+        seen = report["files"].get(n)
+        files = ["", "", ""]
+        if seen is not None:
+            files = [f"{seen['per_call']:.1f}", f"{seen['vit_ratio']:.2f}", f"{seen['wall_ratio']:.2f}"]
+        rows.append([n, *call, *files])
+    asked, cameras = report["asked"], report["cameras"]
+    lags = {way: [f"{1e3 * one['lag_s'][q]:.0f} ms" for q in ("p50", "p99")] for way, one in cameras.items()}
+    together, apart = (f"{lag[0]} in the median and {lag[1]} at the 99th percentile" for lag in lags.values())
+    difference = max(one["difference"] for one in report["tower"].values())
+    text = (
+        f"`{report['model']}`, {_threads(report['threads'])}. The tower alone: so many temporal patches in one call, "
+        f"against a call for each: the best of {8 * report['turns']} turns; features {difference:.1e} apart at most. "
+        f"So many files watched at once, {asked['frames']} frames each, against `encode_together=False`: the median of "
+        f"{report['turns']} turns. "
+        f"{asked['count']} cameras at {asked['fps']:g} frames a second lag {together} with "
+        f"{cameras['together']['per_call']:.1f} patches to a call, {apart} with a call for each.\n\n"
+    )
+    heads = ["at once", "one call", "a call each", "ratio", "files: patches a call", "vision time", "wall time"]
+    return text + table(heads, rows)
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"

@@ -17,7 +17,7 @@ from typing import Any
 from streamvlm.benchmarks.harness import HERE, RESULTS, load
 from streamvlm.benchmarks.markdown import table
 from streamvlm.benchmarks.memory_tables import recall
-from streamvlm.benchmarks.perf_tables import chat, decode
+from streamvlm.benchmarks.perf_tables import chat, decode, eyes
 from streamvlm.benchmarks.thinking_tables import ablation, lag, live, thoughts, watches
 from streamvlm.benchmarks.world_table import streamworld
 
@@ -34,7 +34,7 @@ POLICIES = {
     "sliding_recompute": "window recomputed per frame",
     "last_frames": "last 4 frames recomputed",
 }
-PERF = ("chat", "decode", "flatness", "lag", "store", "tokens")  # the modules in benchmarks/perf
+PERF = ("chat", "decode", "eyes", "flatness", "lag", "store", "tokens")  # the modules in benchmarks/perf
 WAYS = {
     "live": "live, at its moment",
     "while_watching": "from disk, at the end",
@@ -193,6 +193,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "watches": watches,
     "chat": chat,
     "decode": decode,
+    "eyes": eyes,
     "streamworld": streamworld,
 }
 

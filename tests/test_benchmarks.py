@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from streamvlm.benchmarks import harness, past, quiz, recall, tables
-from streamvlm.benchmarks.perf import decode, flatness, lag, predicted, store, tokens
+from streamvlm.benchmarks.perf import decode, eyes, flatness, lag, predicted, store, tokens
 from streamvlm.train.architecture import Shape, export, new_model
 from streamvlm.world.questions import Question, TimedQuestion
 
@@ -203,6 +203,21 @@ def test_decode_reads_every_file_both_ways(capsys: pytest.CaptureFixture[str]) -
     report = json.loads(capsys.readouterr().out)
     assert set(report["files"]) == set(decode.FILES) and report["identical"]
     assert report["worst_ratio"] == max(one["ratio"] for one in report["files"].values()) > 0
+
+
+def test_eyes_compares_shared_calls_with_lone_ones(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    sizes = ["--frames", "8", "--turns", "1", "--cameras", "2", "--seconds", "1"]
+    eyes.main(["--model", str(folder / "model"), "--threads", "1", "--save", *sizes])
+    report = result(tmp_path, "eyes")
+    assert list(report["tower"]) == [str(n) for n in eyes.PATCHES] and list(report["files"]) == ["1", "2", "4", "8"]
+    assert all(one["ratio"] > 0 and one["difference"] <= 1e-4 for one in report["tower"].values())
+    for one in report["files"].values():
+        assert one["vit_ratio"] > 0 and one["wall_ratio"] > 0 and one["per_call"] >= one["apart_per_call"] == 1
+    assert set(report["cameras"]) == {"together", "apart"} and report["cameras"]["apart"]["per_call"] == 1
+    assert "| 16 |" in tables.section("eyes", tmp_path)
 
 
 def test_past_asks_every_way_the_same_questions_and_finds_their_frames(folder: Path) -> None:
