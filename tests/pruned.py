@@ -12,10 +12,11 @@ from streamvlm.types import VisionTokens
 
 GRID = (4, 4)
 FULL = 16
-HIDDEN = 32
+HIDDEN = 64  # as the random models have
 PRUNERS = [
     "dtd(by=features)", "dtd", "dtd+cap(5)", "dtd(against=previous, slack=0, peak=16, tau=0.25)", "stc", "vidcom2",
-    "dycoke", "tome", "exemplars", "dtd+roi(right=0.5)", "cap(3)", "dtd(by=features)+budget(8)",
+    "dycoke", "tome", "exemplars", "dtd+roi(right=0.5)", "roi(question='why?')+cap(5)",
+    "dtd+roi(question='why?')+cap(5)", "cap(3)", "dtd(by=features)+budget(8)",
 ]  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def facts(horizon: float = 16.0) -> StreamFacts:
 def block_of(embeds: Tensor, at: float = 0.0, picture: Tensor | None = None, span: float = 0.5) -> TokenBlock:
     """All tokens of a 4 x 4 frame; the picture is black unless given."""
     frames = torch.zeros(1, 3, 64, 64, dtype=torch.uint8) if picture is None else picture[None]
-    tokens = VisionTokens(embeds, (embeds * 2,), torch.arange(FULL), GRID, at, span)
+    tokens = VisionTokens(embeds, (embeds * 2, embeds * 3), torch.arange(FULL), GRID, at, span)
     return TokenBlock(tokens, Patch(frames, GRID, at, span))
 
 

@@ -22,6 +22,7 @@ from streamvlm.engine.asking import fork_due
 from streamvlm.engine.baselines import SCHEDULES, Schedule, allowed
 from streamvlm.engine.bidding import Work, bids, carry_out, interval, pass_unchanged
 from streamvlm.engine.costs import CostModel
+from streamvlm.engine.interests import publish
 from streamvlm.engine.planning import Bid, Grant, Planner, longest_step
 from streamvlm.engine.recall import look_up
 from streamvlm.engine.step import Outcome, StreamWork, last_rows, prepare_step
@@ -228,6 +229,7 @@ class Engine:
         stream.look()
         busy = utilisation(self._streams, self.planner.costs) if stream.waiting else 0.0
         stream.refusing = reason(stream, busy)
+        publish(stream)
         fork_due(stream)
         while pass_unchanged(stream):
             stream.note_end()

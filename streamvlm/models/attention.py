@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -146,6 +146,14 @@ def _block_mask(cache: SlotCache, parts: Sequence[Rows], extent: int, absent: Te
     return create_block_mask(sees, None, None, len(q_order), extent, device=device)
 
 
+@runtime_checkable
+class Attending(Protocol):
+    """In the place of a step's groups: computes a pass's attention by itself, to see what it comes from."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """[1, heads, rows, head_dim] for queries of that shape and keys and values [1, kv_heads, rows, head_dim]."""
+
+
 class StepCache(Cache):  # type: ignore[misc]
     """A transformers cache that stores one step's rows in the slots of their streams.
 
@@ -178,13 +186,15 @@ def step_attention(
     attention_mask: Tensor | None,
     scaling: float,
     *,
-    step: Sequence[Group] | None = None,
+    step: Sequence[Group] | Attending | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """The registered attention function; `step` reaches it through the model's keyword arguments.
 
     Without a step it is plain masked attention, so that the same module also runs outside the engine.
     """
+    if isinstance(step, Attending):
+        return step.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
     if step is None:
         gqa, causal = query.shape[1] != key.shape[1], attention_mask is None
         out = scaled_dot_product_attention(

@@ -19,6 +19,7 @@ from streamvlm.pruning.protocols import (
     KVCompressor,
     Method,
     Patch,
+    Spending,
     StreamFacts,
     TokenBlock,
     TokenPruner,
@@ -44,6 +45,7 @@ class Economy:
 
     def __init__(self, methods: Sequence[Method], facts: StreamFacts) -> None:
         self._model = facts.model
+        self.interests = facts.interests
         self._prices = Prices.of(facts.model)
         self._stages = [method.start(facts) for method in methods]
         for method, stage in zip(methods, self._stages, strict=True):
@@ -79,7 +81,8 @@ class Economy:
             if isinstance(stage, FrameGate | FrameEncoder | TokenPruner):
                 stage.note(block)
         computed = 1.0 if self._encoder is None else self._encoder.computed
-        return self._seen(block.tokens, patch, computed)
+        spent = sum(stage.spent for stage in self._stages if isinstance(stage, Spending))
+        return self._seen(block.tokens, patch, computed, spent)
 
     def _govern(self, kept: int, seconds: float) -> None:
         """Move the thresholds of all stages that have one, if anybody governs them."""
@@ -134,7 +137,7 @@ class Economy:
             if isinstance(stage, FrameGate | FrameEncoder | TokenPruner):
                 stage.reset()
 
-    def _seen(self, tokens: VisionTokens, patch: Patch, computed: float) -> Seen:
+    def _seen(self, tokens: VisionTokens, patch: Patch, computed: float, spent: int = 0) -> Seen:
         pruned = patch.full - len(tokens)
         if pruned < 0:
             raise ModelError(f"a pruner made {len(tokens)} tokens of {patch.full}")
@@ -146,7 +149,8 @@ class Economy:
             tokens=patch.full,
             pruned=pruned,
             tower_flops=(1 - computed) * self._prices.tower(patch.full),
-            prefill_flops=pruned * self._prices.token,
+            prefill_flops=(pruned - spent) * self._prices.token,
+            looked=spent,
         )
         return Seen(tokens, saved)
 

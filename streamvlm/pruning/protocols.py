@@ -8,7 +8,7 @@ Nothing is shared between streams, and a stage that is reset remembers nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -19,6 +19,13 @@ from streamvlm.models.base import VisionLanguageModel
 from streamvlm.types import VisionTokens
 
 
+@dataclass(slots=True)
+class Interests:
+    """What is asked of one stream now. The engine's thread writes it, the encode thread reads it."""
+
+    texts: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamFacts:
     """What a method may know about the stream it is started for."""
@@ -26,6 +33,7 @@ class StreamFacts:
     model: VisionLanguageModel
     fps: float  # frames per second of stream
     horizon: float  # seconds after which a token has left the window; inf when it never does
+    interests: Interests = field(default_factory=Interests)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +177,13 @@ class Governor(Protocol):
 
     def note(self, block: TokenBlock) -> None:
         """See `Stage`."""
+
+
+@runtime_checkable
+class Spending(Protocol):
+    """A stage that runs the language model to decide."""
+
+    spent: int  # rows that the latest patch took
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ class Savings:
     compressed: int = 0  # rows left out on the way from the window to the store
     tower_flops: float = 0.0  # not spent in the vision tower; 2 operations for each parameter and patch row
     prefill_flops: float = 0.0  # not spent in the language model; 2 for each parameter and token, attention not counted
+    looked: int = 0  # rows that it took to know what matters, taken off the above
 
     def __add__(self, other: Savings) -> Savings:
         return Savings(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

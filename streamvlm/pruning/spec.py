@@ -28,6 +28,7 @@ Methods = Mapping[str, type[Method]]
 GATES: tuple[type[Method], ...] = (Gate,)
 ENCODERS: tuple[type[Method], ...] = (Cacher,)
 PRUNERS: tuple[type[Method], ...] = (Dtd, Roi, Stc, VidCom2, DyCoke, Exemplars, ToMe, Cap, Carriers, TokenBudget)
+_WORDS = {"true": True, "false": False, "none": None}
 COMPRESSORS: tuple[type[Method], ...] = (KeyNorm, InfiniPot, LiveVlm, ReSv)
 
 
@@ -108,7 +109,7 @@ def _arguments(call: ast.Call, record: type[Method], spec: str) -> dict[str, obj
 def _value(node: ast.expr, spec: str) -> object:
     """A literal, or a bare word for its own text."""
     if isinstance(node, ast.Name):
-        return {"true": True, "false": False, "none": None}.get(node.id, node.id)
+        return _WORDS.get(node.id, node.id)
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -129,8 +130,15 @@ def _words(method: Method) -> str:
     for field in fields(method):  # type: ignore[arg-type]
         value = getattr(method, field.name)
         if value != field.default:
-            given.append(f"{field.name}={str(value).lower() if value is None or isinstance(value, bool) else value}")
+            given.append(f"{field.name}={_word(value)}")
     return f"{method.name}({', '.join(given)})" if given else method.name
+
+
+def _word(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    plain = not isinstance(value, str) or (value.isidentifier() and value not in _WORDS)
+    return str(value) if plain else repr(value)
 
 
 def _not_a_composition(spec: str) -> ValueError:
