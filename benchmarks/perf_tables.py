@@ -64,9 +64,10 @@ def eyes(report: dict[str, Any]) -> str:
     lags = {way: [f"{1e3 * one['lag_s'][q]:.0f} ms" for q in ("p50", "p99")] for way, one in cameras.items()}
     together, apart = (f"{lag[0]} in the median and {lag[1]} at the 99th percentile" for lag in lags.values())
     difference = max(one["difference"] for one in report["tower"].values())
+    same = f"features {difference:.1e} apart at most" if difference else "features the same to the bit"
     text = (
         f"`{report['model']}`, {_threads(report['threads'])}. The tower alone: so many temporal patches in one call, "
-        f"against a call for each: the best of {8 * report['turns']} turns; features {difference:.1e} apart at most. "
+        f"against a call for each: the best of {8 * report['turns']} turns; {same}. "
         f"So many files watched at once, {asked['frames']} frames each, against `encode_together=False`: the median of "
         f"{report['turns']} turns. "
         f"{asked['count']} cameras at {asked['fps']:g} frames a second lag {together} with "
