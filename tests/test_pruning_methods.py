@@ -182,9 +182,12 @@ def test_typicality_is_the_formula() -> None:
     assert torch.allclose(likeness(unit[0], unit[0][0])[0], torch.tensor(5.0))
 
 
-def test_the_rate_of_a_budget_is_held() -> None:
+@pytest.mark.parametrize(
+    "spec", ["dtd(tau=0.01, refresh=1000)", "gate(longest=1000)", "stc(0.9)", "vidcom2(0.9)", "dycoke(0.9)"]
+)
+def test_the_rate_of_a_budget_is_held(spec: str) -> None:
     line_of: Callable[[float], Economy] = lambda rate: Economy(  # noqa: E731
-        parse_prune(f"dtd(tau=0.01, refresh=1000)+budget({rate}, seconds=4)"), facts()
+        parse_prune(f"{spec}+budget({rate}, seconds=4)"), facts()
     )
     rates = []
     for rate in (6.0, 12.0):
@@ -198,6 +201,12 @@ def test_the_rate_of_a_budget_is_held() -> None:
             kept += len(tokens) if i >= 40 else 0
         rates.append(kept / 120)
     assert rates == pytest.approx([6.0, 12.0], rel=0.25)
+
+
+@pytest.mark.parametrize("spec", ["budget(5)", "cap(5)+budget(5)", "cacher+budget(5)"])
+def test_a_budget_with_nothing_to_move_is_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="moves the thresholds of gate, dtd, roi, stc, vidcom2 or dycoke"):
+        Economy(parse_prune(spec), facts())
 
 
 def test_carriers_are_for_models_trained_for_them() -> None:

@@ -14,7 +14,9 @@ RANGE = 32.0  # how far thresholds may move, up and down
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """Holds a rate of tokens: when more come, every threshold rises, and falls again when fewer do."""
+    """Holds a rate of tokens: when more come, the threshold of every gate, dtd and roi rises and the share of every
+    stc, vidcom2 and dycoke falls, and the other way round when fewer do. What is due again is kept whatever the budget.
+    """
 
     name: ClassVar[str] = "budget"
     paper: ClassVar[str] = "an integral controller"

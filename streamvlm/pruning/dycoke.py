@@ -39,6 +39,7 @@ class DyCoke:
 
 class _DyCoke:
     def __init__(self, settings: DyCoke) -> None:
+        self.strictness = 1.0
         self._settings = settings
         self._turn = 0
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}  # frame of the group -> slots, features of length 1
@@ -63,7 +64,7 @@ class _DyCoke:
         like[old_slots.to(like.device)] = 0.0
         at = slots.to(table.device)
         score = -((features * table[at]).sum(1) + like[at])
-        return block.keep(best(score, math.ceil(self._settings.keep * block.patch.full)))
+        return block.keep(best(score, math.ceil(self._settings.keep / self.strictness * block.patch.full)))
 
     def note(self, block: TokenBlock) -> None:
         """Frames are compared whole."""

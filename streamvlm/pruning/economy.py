@@ -27,6 +27,8 @@ from streamvlm.pruning.protocols import (
 from streamvlm.pruning.savings import Prices, Savings
 from streamvlm.types import Kind, VisionTokens
 
+_ADJUSTABLE = "gate, dtd, roi, stc, vidcom2 or dycoke"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
@@ -40,7 +42,7 @@ class Economy:
     """The composition of one stream. `see` runs on its encode thread, `compress` on the engine's.
 
     Raises:
-        ValueError: two encoders, or a method whose stage is none of the four.
+        ValueError: two encoders, a method whose stage is none of the four, or a budget with no threshold to move.
     """
 
     def __init__(self, methods: Sequence[Method], facts: StreamFacts) -> None:
@@ -54,6 +56,10 @@ class Economy:
         encoders = [s for s in self._stages if isinstance(s, FrameEncoder)]
         if len(encoders) > 1:
             raise ValueError(f"a composition has at most one encoder, got {len(encoders)}")
+        if any(isinstance(s, Governor) for s in self._stages) and not any(
+            isinstance(s, Adjustable) for s in self._stages
+        ):
+            raise ValueError(f"a budget moves the thresholds of {_ADJUSTABLE}; none of them is in the composition")
         self._gates = [s for s in self._stages if isinstance(s, FrameGate)]
         self._encoder = encoders[0] if encoders else None
         self._pruners = [s for s in self._stages if isinstance(s, TokenPruner)]

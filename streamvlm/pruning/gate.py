@@ -49,6 +49,7 @@ class Gate:
 
 class _Gate:
     def __init__(self, settings: Gate, facts: StreamFacts) -> None:
+        self.strictness = 1.0
         self._settings = settings
         self._device = facts.model.device
         self._longest = REFRESH * facts.horizon if settings.longest is None else settings.longest
@@ -85,7 +86,7 @@ class _Gate:
 
     def _differs(self, pixels: Tensor, reference: Tensor, steady: Steady) -> bool:
         """Whether it does, however it is held and lit; that is worked out only where it does as it is."""
-        tau, peak = self._settings.tau, self._settings.peak
+        tau, peak = self._settings.tau * self.strictness, self._settings.peak
         cameras = (None, steady) if steady.reach or steady.light > 1 else (None,)
         return all(
             bool(distance(pixels, reference, slack=1, peak=peak, steady=camera).max() >= tau) for camera in cameras

@@ -159,7 +159,7 @@ class TokenPruner(Protocol):
 class Adjustable(Protocol):
     """A stage whose threshold a budget may move."""
 
-    strictness: float  # multiplies the threshold; 1 is as configured, more keeps fewer tokens
+    strictness: float  # multiplies its threshold or divides its share; 1 is as configured, more keeps fewer tokens
 
 
 @runtime_checkable

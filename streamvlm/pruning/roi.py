@@ -66,6 +66,7 @@ class Roi:
 
 class _Rectangle(Stateless):
     def __init__(self, settings: Roi) -> None:
+        self.strictness = 1.0
         self._settings = settings
 
     def prune(self, block: TokenBlock) -> TokenBlock:
@@ -73,7 +74,7 @@ class _Rectangle(Stateless):
         if block.score is None:
             raise ValueError("roi: stands after a method that scores tokens by their change, as dtd")
         inside = self.inside(block.tokens.slot, block.patch.grid)
-        return block.keep(inside | (block.score >= self._settings.outside))
+        return block.keep(inside | (block.score >= self._settings.outside * self.strictness))
 
     def inside(self, slot: Tensor, grid: tuple[int, int]) -> Tensor:
         """bool [n]: places whose middle is in the rectangle."""
@@ -87,6 +88,7 @@ class _Attended:
     """Looks, now and then, at the newest token of every place with every question in mind."""
 
     def __init__(self, settings: Roi, facts: StreamFacts) -> None:
+        self.strictness = 1.0
         self.spent = 0  # rows of the language model that the latest patch took
         self._settings = settings
         self._model = facts.model
@@ -115,7 +117,7 @@ class _Attended:
         places = math.ceil(self._settings.share * block.patch.full)
         inside = torch.stack([best(found, places) for found in maps]).any(0)[slot]
         scored = replace(block, score=block.score + inside.to(block.score))  # it counts as much as being due
-        return scored.keep(inside | (block.score >= self._settings.outside))
+        return scored.keep(inside | (block.score >= self._settings.outside * self.strictness))
 
     def _look(self, now: float) -> None:
         wanted = self._wanted()

@@ -34,6 +34,7 @@ class Stc:
 
 class _Stc:
     def __init__(self, settings: Stc) -> None:
+        self.strictness = 1.0
         self._settings = settings
         self._past = Past()
 
@@ -46,7 +47,7 @@ class _Stc:
         if not len(block):
             return block
         score = -self._past.typicality(block.tokens.embeds)
-        return block.keep(best(score, math.ceil(self._settings.keep * block.patch.full)))
+        return block.keep(best(score, math.ceil(self._settings.keep / self.strictness * block.patch.full)))
 
     def note(self, block: TokenBlock) -> None:
         """The past is of all tokens, kept or not."""

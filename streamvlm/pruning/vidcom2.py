@@ -38,6 +38,7 @@ class VidCom2:
 
 class _VidCom2:
     def __init__(self, settings: VidCom2) -> None:
+        self.strictness = 1.0
         self._settings = settings
         self._past = Past()
         self._unlike: deque[float] = deque(maxlen=settings.history)
@@ -54,7 +55,7 @@ class _VidCom2:
         score = -self._past.typicality(block.tokens.embeds)
         self._unlike.append(float(score.mean()))
         shares = torch.softmax(torch.tensor(self._unlike) / self._settings.temperature, 0)
-        grant = self._settings.keep * (1 + float(shares[-1]) - 1 / len(shares))
+        grant = self._settings.keep / self.strictness * (1 + float(shares[-1]) - 1 / len(shares))
         return block.keep(best(score, math.ceil(min(1.0, grant) * block.patch.full)))
 
     def note(self, block: TokenBlock) -> None:
