@@ -11,7 +11,7 @@ import torch
 from families import random_model
 from held import ALL, BAD, LONG, Held, assert_same, model_of, random_pixels, until
 
-from streamvlm import StreamClosed
+from streamvlm import ModelError, StreamClosed
 from streamvlm.engine.costs import CostModel
 from streamvlm.engine.tower import Encoded, Tower
 from streamvlm.models.base import VisionLanguageModel
@@ -147,6 +147,25 @@ def test_a_frame_that_cannot_be_encoded_costs_no_other_stream_a_frame() -> None:
     for found, seed in ((good.tokens()[0], 1), (before.tokens, 2)):
         assert_same(found, model.encode(patch_of(model, seed).frames, [(0.0, 0.5)])[0])
     assert held.batches[:2] == [1, 3] and tower.stats.retried == 1
+
+
+def test_whatever_ends_the_thread_that_encodes_for_others_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held(random_model("qwen3_vl"))
+    tower, model = Tower(held.model), random_model("qwen3_vl")
+    failures: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda about: failures.append(about.exc_value))
+    monkeypatch.setattr(tower.costs, "learn", lambda *about: 1 / 0)
+    Looking(tower, [patch_of(model, 0)])
+    assert held.entered.wait(LONG)
+    both = [Looking(tower, [patch_of(model, i)]) for i in (1, 2)]
+    until(lambda: tower.waiting == 2)
+    held.release.set()
+    found = [looker.result() for looker in both]
+    until(lambda: len(failures) == 2)
+    assert sorted(len(one) for one in found) == [0, 1], "the one whose thread it was hears of it by that"
+    assert isinstance(max(found, key=len)[0], ModelError) and tower.waiting == 0
 
 
 # how much goes into a call

@@ -129,6 +129,29 @@ def test_frames_that_come_one_by_one_are_encoded_as_ever_to_the_bit() -> None:
     perceiver.stop()
 
 
+def test_a_camera_takes_no_more_than_there_is_room_for() -> None:
+    """Two blocks may wait for the engine, and one in hand; all else must give way to something newer."""
+    held = Held(random_model("llava_onevision"))
+
+    def quickly() -> Iterator[Frame]:
+        first, *others = shown(5)
+        yield first
+        assert held.entered.wait(LONG)
+        yield from others
+
+    perceiver = Perceiver(quickly(), Tower(held.model), paced=True, queue_frames=4, on_block=lambda: None)
+    perceiver.start()
+    until(lambda: len(perceiver._frames) == 4)
+    held.release.set()
+    until(lambda: len(held.calls) == 3)
+    assert held.calls == [[0.0], [0.5], [1.0]] and len(perceiver._frames) == 2
+    found: list[Block] = []
+    while taken := perceiver.blocks.take(1)[0]:
+        found += taken
+    assert [b.last_pts for b in found] == [0.0, 0.5, 1.0, 1.5, 2.0]
+    perceiver.stop()
+
+
 # streams of an agent
 
 

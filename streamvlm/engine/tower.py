@@ -18,7 +18,7 @@ import torch
 
 from streamvlm.engine.costs import CostModel
 from streamvlm.engine.planning import LONGEST_STEP, Account, Bid, Planner, Sort, longest_step
-from streamvlm.errors import StreamClosed
+from streamvlm.errors import ModelError, StreamClosed
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.pruning.protocols import Patch
 from streamvlm.types import VisionTokens
@@ -174,12 +174,15 @@ class Tower:
             return batch
 
     def _run(self, batch: list[_Request]) -> None:
-        outcomes = self._outcomes(batch)
-        with self._changed:
-            for request, outcome in zip(batch, outcomes, strict=True):
-                request.outcome = outcome
-            self._busy = False
-            self._changed.notify_all()
+        outcomes: Sequence[Encoded | Exception] = [ModelError("the vision tower gave nothing")] * len(batch)
+        try:
+            outcomes = self._outcomes(batch)
+        finally:  # whatever happened, nobody may wait for ever
+            with self._changed:
+                for request, outcome in zip(batch, outcomes, strict=True):
+                    request.outcome = outcome
+                self._busy = False
+                self._changed.notify_all()
 
     def _outcomes(self, batch: list[_Request]) -> list[Encoded | Exception]:
         """Of one call; where that fails, of one call each, so that nobody's frame is lost for another's."""
