@@ -143,11 +143,11 @@ class BlockRun:
         """These blocks, each right after the one before it."""
         keys, values = (torch.cat(parts, 2) for parts in zip(*((b.keys, b.values) for b in blocks), strict=True))
         extents = [block.extent for block in blocks]
-        return cls(keys, values, following([block.positions for block in blocks], extents), sum(extents))
+        positions = torch.cat([block.positions for block in blocks])
+        return cls(keys, values, following(positions, [len(block) for block in blocks], extents), sum(extents))
 
 
-def following(positions: Sequence[Tensor], extents: Sequence[int]) -> Tensor:
-    """Positions int64 [n, 3] of blocks, each relative to its own start, relative to the start of the first."""
+def following(positions: Tensor, rows: Sequence[int], extents: Sequence[int]) -> Tensor:
+    """Positions int64 [n, 3] of blocks of so many `rows`, relative to the start of the first instead of their own."""
     starts = torch.tensor([0, *extents[:-1]]).cumsum(0)
-    rows = torch.tensor([len(part) for part in positions])
-    return torch.cat(list(positions)) + starts.repeat_interleave(rows).unsqueeze(1)
+    return positions + starts.repeat_interleave(torch.tensor(rows)).unsqueeze(1)

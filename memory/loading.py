@@ -52,14 +52,15 @@ class Loaded:
 
 
 class _Part(NamedTuple):
-    """A stretch of a record: its head, or some layers."""
+    """A stretch of a record: its head, some layers, or both."""
 
     entry: int  # its index
     offset: int  # bytes from the segment's start
     nbytes: int
-    row: int  # of the layers wanted; -1: the head
+    head: int  # bytes of the head, 0 without it
+    row: int  # of the layers wanted
     layer: int
-    layers: int
+    layers: int  # may be none
 
 
 class _Copy(NamedTuple):
@@ -199,13 +200,17 @@ class _Job:
         self._heads: list[Head | None] = [None] * len(entries)
 
     def parts(self, index: int) -> Iterator[_Part]:
-        """What must be read of a block: its head first."""
+        """What must be read of a block, in the order of the file: its head first."""
         entry = self.entries[index]
         size = self._copies[entry.tokens][0]
-        yield _Part(index, entry.offset, entry.payload, -1, 0, 0)
-        for layer, count, row in self._pieces[entry.tokens]:  # in the order of the file
-            offset = entry.offset + entry.payload + layer * size
-            yield _Part(index, offset, count * size, row, layer, count)
+        head = entry.payload
+        for layer, count, row in self._pieces[entry.tokens]:
+            if head and (layer > 0 or head + count * size > PIECE):
+                yield _Part(index, entry.offset, head, head, 0, 0, 0)
+                head = 0
+            offset = entry.offset + entry.payload + layer * size - head
+            yield _Part(index, offset, head + count * size, head, row, layer, count)
+            head = 0
 
     def take(self, part: _Part, buffer: bytearray, at: int, path: Path) -> None:
         """Check a part, which lies in `buffer` from byte `at` on, and put it where it belongs.
@@ -214,20 +219,21 @@ class _Job:
             CorruptError: a checksum fails, or another record or none is at that place.
         """
         entry = self.entries[part.entry]
-        if part.row < 0:
-            head = head_of(bytes(memoryview(buffer)[at : at + part.nbytes]), entry, self.identity, path)
+        view = memoryview(buffer)
+        if part.head:
+            head = head_of(bytes(view[at : at + part.head]), entry, self.identity, path)
             if head.tokens != entry.tokens:
                 raise CorruptError(path, f"block {entry.id} has {head.tokens} rows, the catalogue says {entry.tokens}")
             self._heads[part.entry] = head
+        if not part.layers:
             return
         found = self._heads[part.entry]
         assert found is not None
         size, copies = self._copies[entry.tokens]
-        view = memoryview(buffer)
-        stop = at + part.nbytes
-        wanted = range(part.layer, part.layer + part.layers)
-        check_layers(found, wanted, [view[i : i + size] for i in range(at, stop, size)], str(path))
-        self._copy(part, copies, buffer, at)
+        first = at + part.head
+        layers = range(part.layer, part.layer + part.layers)
+        check_layers(found, layers, [view[i : i + size] for i in range(first, at + part.nbytes, size)], str(path))
+        self._copy(part, copies, buffer, first)
 
     def _copy(self, part: _Part, copies: Sequence[_Copy], buffer: bytearray, at: int) -> None:
         rows = slice(self._first_rows[part.entry], self._first_rows[part.entry + 1])
@@ -243,7 +249,7 @@ class _Job:
         keys, values = decode_joined(self.identity.codec, self._tensors, [head.tokens for head in heads])
         flat = torch.frombuffer(bytearray(b"".join(head.positions for head in heads)), dtype=torch.int64)
         extents = [head.extent for head in heads]
-        positions = following(torch.split(flat.view(-1, 3), [head.tokens for head in heads]), extents)
+        positions = following(flat.view(-1, 3), [head.tokens for head in heads], extents)
         run = BlockRun(keys, values, positions, sum(extents))
         return Loaded(run, tuple(head.picture for head in heads))
 

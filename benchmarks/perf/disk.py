@@ -64,7 +64,11 @@ def compared(ways: dict[str, Callable[[], None]], path: Path, nbytes: int, *, co
 
 
 def reading(folder: Path) -> dict[str, Any]:
-    """Blocks through the store, in order and scattered as a question's are, against their bytes read plainly."""
+    """Blocks through the store, in order and scattered as a question's are, against their bytes read plainly.
+
+    Scattered means 64 at a time from anywhere in the stretch. What the disk itself loses by that is told by a plain
+    read of the same bytes, block by block in the order of the file (`plain_scattered`).
+    """
     with BlockStore.open(folder / "blocks", readonly=True) as store:
         segment = next(store.blocks()).segment
         path = folder / "blocks" / f"seg-{segment:06d}.kv"
@@ -77,6 +81,13 @@ def reading(folder: Path) -> dict[str, Any]:
             nbytes += entry.length
         mixed = random.Random(0).sample(entries, len(entries))
 
+        def stretches() -> None:
+            with path.open("rb", buffering=0) as file:
+                buffer = memoryview(bytearray(max(entry.length for entry in mixed)))
+                for i in range(0, len(mixed), AT_ONCE):
+                    for entry in sorted(mixed[i : i + AT_ONCE], key=lambda entry: entry.offset):
+                        os.preadv(file.fileno(), [buffer[: entry.length]], entry.offset)
+
         def through(order: Sequence[Entry]) -> None:
             for i in range(0, len(order), AT_ONCE):
                 store.load(order[i : i + AT_ONCE])
@@ -85,6 +96,9 @@ def reading(folder: Path) -> dict[str, Any]:
             "plain": lambda: plain_read(path, entries[0].offset, nbytes),
             "store": lambda: through(entries),
             "scattered": lambda: through(mixed),
+            "plain_scattered": stretches,
         }
         states = {name: compared(ways, path, nbytes, cold=name == "cold") for name in ("cold", "cached")}
+    for found in states.values():
+        found["scattered_over_plain_scattered"] = round(found["scattered_mb_s"] / found["plain_scattered_mb_s"], 3)
     return {"bytes": nbytes, "blocks": len(entries), **states}

@@ -32,7 +32,8 @@ def small_picture(pixels: Tensor, side: int) -> bytes:
     """A JPEG of uint8 [3, H, W] whose longer side is at most `side` pixels; empty if `side` is 0."""
     if side == 0:
         return b""
-    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+    planes = pixels.cpu().contiguous().numpy()
+    image = Image.merge("RGB", [Image.fromarray(plane) for plane in planes])  # faster than making numpy interleave them
     image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
     for quality in QUALITIES:
         file = io.BytesIO()
