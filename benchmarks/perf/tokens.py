@@ -24,7 +24,9 @@ from streamvlm.benchmarks.perf.cameras import CAMERAS, film
 from streamvlm.benchmarks.perf.drawing import add_picture, conclude, parse_with_picture
 from streamvlm.benchmarks.perf.pareto import SIZE, draw_pareto
 from streamvlm.benchmarks.perf.quality import Reading, Watcher, against, watching
-from streamvlm.benchmarks.quiz import LONGEST, Reply, World, present, score
+from streamvlm.benchmarks.quiz import LONGEST, Reply, World, score
+from streamvlm.world.exam import exam
+from streamvlm.world.questions import TASKS
 from streamvlm.world.story import Story
 
 FIRST_SEED = 2_500_000  # worlds nobody was tuned on: thresholds were chosen on validation seeds
@@ -48,6 +50,8 @@ COMPOSITIONS = (
     "dycoke",
     "exemplars",
     "dtd+budget(5)",
+    "cap(4)",
+    'roi(question="what number is on the sign?")+cap(4)',  # against the above, questions about the sign
 )
 
 
@@ -68,7 +72,8 @@ def worlds_of(camera: str, arguments: argparse.Namespace, folder: Path) -> list[
     for number in range(arguments.worlds):
         seed = arguments.first_seed + number
         video = film(seed, arguments.seconds, camera, folder)
-        made.append(World(seed, number, video, present(Story(seed), arguments.seconds, arguments.per_world)))
+        asked = exam(Story(seed), arguments.seconds, arguments.per_world, kinds=arguments.kind or TASKS)
+        made.append(World(seed, number, video, asked))
     return made
 
 
@@ -179,6 +184,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **{name: getattr(arguments, name) for name in ("model", "threads", "fps", "seconds", "worlds", "first_seed")},
         "streams": list(none),
+        "kinds": arguments.kind or list(TASKS),
         "questions": len(next(iter(none.values())).replies),
         "most_kept": MOST_KEPT,
         "none": {camera: {**score(one.replies), "kept": one.kept} for camera, one in none.items()},
@@ -204,6 +210,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser("Tokens kept, accuracy and time of every composition, against no pruning.")
     parser.add_argument("--prune", action="append", help="only this composition; may be repeated")
     parser.add_argument("--camera", action="append", choices=list(CAMERAS), help="only this; may be repeated")
+    parser.add_argument("--kind", action="append", choices=TASKS, help="ask only such questions; may be repeated")
     parser.add_argument("--worlds", type=positive, default=5, help="videos of each kind")
     parser.add_argument("--timed", type=positive, default=1, help="of them, those that are watched for time as well")
     parser.add_argument("--per-world", type=positive, default=50, help="questions asked of one video")
