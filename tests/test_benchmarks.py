@@ -89,7 +89,7 @@ def test_a_day_in_memory_adds_up(folder: Path) -> None:
     assert early["hours"] == pytest.approx(0.1, abs=0.01) and late["hours"] == pytest.approx(0.2, abs=0.01)
     assert report["day"]["store"]["blocks"] > 700
     for state in report["reading"]["cold"], report["reading"]["cached"]:
-        assert min(state[f"{way}_mb_s"] for way in ("plain", "store", "scattered")) > 0
+        assert min(state[f"{way}_mb_s"] for way in ("plain", "store", "scattered", "plain_scattered")) > 0
         assert 0 < state["store_over_plain"] < 100 and 0 < state["scattered_over_plain"] < 100
     assert report["read_over_sequential"] == report["reading"]["cold"]["store_over_plain"]
     spill = report["spill"]

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from stored import SHAPE, assert_is, block, fill, fingerprint, fresh, present
 
 from streamvlm import BlockShape, BlockStore, CorruptError, FingerprintError, StoreError, StoreOptions
 from streamvlm.memory.codecs import CODECS, LayerLayout, decode, encode
-from streamvlm.memory.segment import segment_numbers
+from streamvlm.memory.records import head_bytes, unpack_head
+from streamvlm.memory.segment import segment_numbers, segment_path
 
 SMALL = StoreOptions(segment_bytes=64 << 10)
 
@@ -32,6 +34,20 @@ def test_blocks_come_back_as_they_were(tmp_path: Path, codec: str) -> None:
         assert present(again) == ids
         assert_is(again.get(ids[17]), 17, codec)
         assert again.put(block(40)) == ids[-1] + 1
+
+
+def test_checksums_are_those_of_zlib(tmp_path: Path) -> None:
+    """A store can be checked with what every language has, and those written with zlib stay readable."""
+    with fresh(tmp_path / "m") as store:
+        (entry,) = store.entries(fill(store, range(7, 8)))
+        path = segment_path(store.path, entry.segment)
+    record = path.read_bytes()[entry.offset :][: entry.length]
+    head = unpack_head(record[: head_bytes(record)])
+    assert head is not None
+    payload, size = record[entry.payload :], LayerLayout.of("fp16", SHAPE, head.tokens).nbytes
+    layers = [payload[layer * size :][:size] for layer in range(SHAPE.layers)]
+    assert list(head.layer_crcs) == [zlib.crc32(layer) for layer in layers]
+    assert head.crc == zlib.crc32(record[12 : head.nbytes - len(head.picture)])
 
 
 @pytest.mark.parametrize("layers", [[0], [2], [1, 2], [0, 2], [2, 0, 1]])
