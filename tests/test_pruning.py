@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import pairwise
@@ -32,13 +33,21 @@ def shown(pictures: list[Tensor]) -> Iterator[Frame]:
     return (Frame(picture, i * 0.5, 0.5) for i, picture in enumerate(pictures))
 
 
+def held(frames: Iterator[Frame], until: threading.Event) -> Iterator[Frame]:
+    """The same, from when somebody listens: the first frame of a file is perceived unasked."""
+    assert until.wait(LONG)
+    yield from frames
+
+
 def run(
     pictures: list[Tensor], family: str = "qwen3_vl", **options: Any
 ) -> tuple[list[FramePerceived], StreamStats, list[str]]:
     """Watch; the frame events, the counters, and what was answered along the way."""
     model = random_model(family)
-    with Agent(model) as agent, agent.watch(shown(pictures), **options) as stream:
-        channel = stream.listen()  # before a question makes the file play
+    heard = threading.Event()
+    with Agent(model) as agent, agent.watch(held(shown(pictures), heard), **options) as stream:
+        channel = stream.listen()
+        heard.set()
         answers = [stream.ask("what now?", at=at, max_new_tokens=4) for at in (1.0, 4.0)]
         stream.play()
         events = list(_until_end(channel))

@@ -3,7 +3,7 @@
 The rows of a picture and of a question go through the language model once, beside the engine and without a cache. What
 the last row, from which the answer's first word would be chosen, attends to says which places matter to the question.
 Comparing projected vision tokens with the question's embedding, as CLIP is used for it elsewhere, would be cheaper; but
-nothing trains a projector for that, and with the embedded model it finds things no better than chance.
+nothing trains a projector for that, and with the embedded model it finds things much more rarely.
 """
 
 from __future__ import annotations
