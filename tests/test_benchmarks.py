@@ -95,6 +95,8 @@ def test_a_day_in_memory_adds_up(folder: Path) -> None:
     spill = report["spill"]
     low, high = spill["step_overhead_95"]
     assert low <= spill["step_overhead"] <= high and len(spill["pairs"]) == 3 and spill["frames"] == 150
+    low, high = spill["engine_thread_overhead_95"]
+    assert -1 < low <= spill["engine_thread_overhead"] <= high
     assert report["spill_step_overhead"] == pytest.approx(statistics.median(spill["pairs"]) - 1, abs=1e-3)
     assert 0 < report["int8_attention_error"] <= 0.015 and 0 <= report["int8_logits_kl"] < 0.01
 
