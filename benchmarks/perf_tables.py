@@ -68,7 +68,7 @@ def eyes(report: dict[str, Any]) -> str:
     text = (
         f"`{report['model']}`, {_threads(report['threads'])}. The tower alone: so many temporal patches in one call, "
         f"against a call for each: the best of {8 * report['turns']} turns; {same}. "
-        f"So many files watched at once, {asked['frames']} frames each, against `encode_together=False`: the median of "
+        f"So many files watched at once, {asked['frames']} frames each, against `share_tower=False`: the median of "
         f"{report['turns']} turns. "
         f"{asked['count']} cameras at {asked['fps']:g} frames a second lag {together} with "
         f"{cameras['together']['per_call']:.1f} patches to a call, {apart} with a call for each.\n\n"

@@ -117,7 +117,7 @@ class WatchConfig:
     backend: Backend = "auto"
     decode_workers: int = 1  # threads that decode a local MP4 or Matroska file between its keyframes
     queue_frames: int = 4  # decoded frames that may wait for the model
-    encode_together: bool = True  # frames that wait at once, of other streams too, are one call of the vision tower
+    share_tower: bool = True  # frames that wait at once, of other streams too, are one call of the vision tower
     full_capacity_tokens: int = 32768  # cache size under policy full, which evicts nothing
     prune: str | tuple[object, ...] | None = None  # what is left out: dtd(tau=0.04)+cap(96), or records of methods
     store: str | None = None  # folder that keeps what leaves the window; None: it is forgotten

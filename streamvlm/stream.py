@@ -50,7 +50,7 @@ class Stream(Thinking):
         economy: Economy | None = None,
     ) -> None:
         paced = config.realtime or bool(getattr(source, "live", False))
-        tower = engine.tower if config.encode_together else Tower(engine.model, clock=engine.clock, together=False)
+        tower = engine.tower if config.share_tower else Tower(engine.model, clock=engine.clock, together=False)
         perceiver = Perceiver(
             source, tower, paced=paced, queue_frames=config.queue_frames, on_block=engine.wake, economy=economy
         )

@@ -162,7 +162,7 @@ def watched(model: VisionLanguageModel, n: int, **options: Any) -> tuple[list[li
     with Agent(held.model) as agent:
         streams = [agent.watch(shown(6, seed=i), fps=2.0, **options) for i in range(n)]
         assert held.entered.wait(LONG)
-        if options.get("encode_together", True):
+        if options.get("share_tower", True):
             until(lambda: agent._engine.tower.waiting == n - 1)
         held.release.set()
         batches = set().union(*(batches_of(stream) for stream in streams))
@@ -179,7 +179,7 @@ def batches_of(stream: Stream) -> set[int]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_streams_on_one_model_see_what_each_would_alone(family: str) -> None:
     together, _, shared = watched(random_model(family), 3)
-    alone, single, own = watched(random_model(family), 3, encode_together=False)
+    alone, single, own = watched(random_model(family), 3, share_tower=False)
     for mine, theirs in zip(together, alone, strict=True):
         for one, other in zip(mine, theirs, strict=True):
             assert_close(one, other, atol=1e-5, rtol=0)

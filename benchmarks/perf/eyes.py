@@ -90,7 +90,7 @@ def watch(agent: Agent, pictures: Sequence[Tensor], n: int, fps: float, *, toget
     begun = time.perf_counter()
     for i in range(n):
         source = show(pictures, 7 * i, fps)
-        streams.append(agent.watch(source, fps=fps, realtime=live, encode_together=together))
+        streams.append(agent.watch(source, fps=fps, realtime=live, share_tower=together))
     heard = [stream.events() for stream in streams]  # of a file, what is perceived before this is its first frame only
     for stream in streams:
         stream.wait()

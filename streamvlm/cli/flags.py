@@ -58,7 +58,7 @@ HELP = {
     "backend": "how attention is computed",
     "decode_workers": "threads that decode a local MP4 or Matroska file",
     "queue_frames": "decoded frames that may wait for the model",
-    "encode_together": "run the vision tower once for frames that wait at once, of other streams too",
+    "share_tower": "run the vision tower once for frames that wait at once, of other streams too",
     "full_capacity_tokens": "cache size under policy full",
     "temperature": "0 is greedy",
     "top_p": "1 is off",
