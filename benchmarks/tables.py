@@ -159,7 +159,7 @@ def store(report: dict[str, Any]) -> str:
         f"reaches {100 * cold['store_over_plain']:.0f} % of a plain sequential read of the same bytes, scattered over "
         f"them {100 * cold['scattered_over_plain']:.0f} % (and {100 * cold['scattered_over_plain_scattered']:.0f} % of "
         f"their bytes read plainly, one block after another), none in the system's cache. Watching with a store takes "
-        f"{100 * spill['step_overhead']:+.1f} % time per frame ({_between(spill['step_overhead_95'])}) and "
+        f"{100 * spill['step_overhead']:+.1f} % time per frame ({_between(spill['step_overhead_95'])}; aim: 5) and "
         f"{100 * spill['cpu_overhead']:+.1f} % CPU time, the engine's thread alone, which runs the steps, "
         f"{100 * spill['engine_thread_overhead']:+.1f} %; the rest is pictures and writing. Stored in 8 "
         f"bits, attention's output is off by at most {100 * report['int8_attention_error']:.2f} %, the distribution of "
