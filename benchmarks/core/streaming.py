@@ -128,7 +128,8 @@ class StreamPlayer(Player):
         patches = math.ceil(self.agent.watch_config.last_frames / spec.advance) + (spec.overlap > 0)
         first = max(0, math.floor(at * fps + SLACK) // spec.advance - patches) * spec.advance
         try:
-            with self.agent.watch(footage.since(first / fps, fps), policy="last_frames", fps=fps) as stream:
+            shown = footage.since(first / fps, fps)
+            with self.agent.watch(shown, policy="last_frames", fps=fps, share_tower=False) as stream:
                 answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
                 live = Live(sample, self.protocol, Cost(sample.id, 0.0))
                 result = self._answered(live, stream, answer, at)
@@ -143,6 +144,7 @@ class StreamPlayer(Player):
         if self.protocol.memory:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="streamvlm-bench-"))
         kept = {"store": store, "store_pictures": 0, "notes": self.protocol.notes, "narrate": narrate}
+        kept["share_tower"] = False  # how many frames wait at once is chance, and a run must repeat to the byte
         frames = footage.stream(self.protocol.fps)
         return self.agent.watch(frames, policy=self.protocol.policy, fps=self.protocol.fps, **kept)
 

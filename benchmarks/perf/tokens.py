@@ -84,7 +84,7 @@ def run(
     replies, tokens, pruned = [], 0, 0
     watcher.readings.clear()
     for world in worlds:
-        with agent.watch(world.video, fps=arguments.fps, prune=prune) as stream:
+        with agent.watch(world.video, fps=arguments.fps, prune=prune, share_tower=False) as stream:
             for asked in world.asked:
                 watcher.expect()
                 text = stream.ask(asked.question.text, at=asked.time).text()
@@ -106,7 +106,7 @@ def run(
 def clocked(agent: Agent, world: World, arguments: argparse.Namespace, prune: str | None) -> list[FramePerceived]:
     """What happened when a world was watched and nothing asked."""
     found: list[FramePerceived] = []
-    with agent.watch(world.video, fps=arguments.fps, prune=prune) as stream:
+    with agent.watch(world.video, fps=arguments.fps, prune=prune, share_tower=False) as stream:
         for event in stream.events():
             if isinstance(event, StreamEnded):
                 break
