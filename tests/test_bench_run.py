@@ -66,7 +66,7 @@ def test_every_sample_has_one_result_and_a_cost(whole: Path, folder: Path) -> No
     assert sorted(found.results) == sorted(s.id for s in samples) == sorted(found.costs)
     for s in samples:
         result, cost = found.results[s.id], found.costs[s.id]
-        assert result.status == "answered" and result.text and result.as_of is not None
+        assert result.status == "answered" and result.as_of is not None
         assert 0 <= result.as_of <= s.time + 1, "asked at the end of its second, and no later"
         assert 1 <= cost.frames <= 8 and cost.tokens_in > 0 and cost.tokens_out >= 1 and cost.ttft_s is not None
     stamp = found.stamp

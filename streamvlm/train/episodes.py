@@ -30,7 +30,8 @@ SCENES: Mapping[str, float] = {
 }  # fmt: skip
 _EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
 _TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
-_EVEN = ("count", "is-there", "action", "never", "repetition", "step", "clue", "watch")  # kinds with usual answers
+# Kinds with usual answers. A watch is asked again and again and mostly does not hold: a model should expect that.
+_EVEN = ("count", "is-there", "action", "never", "repetition", "step", "clue")
 _SAMPLED, _ASKED_EACH = 400, 3  # windows, and questions of each kind, from which the usual answers are known
 _TURNS, _TRIES = 6, 20  # kinds drawn for a question, and goes at each: most cannot be asked or are left out
 _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
