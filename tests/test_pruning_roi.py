@@ -283,6 +283,7 @@ def test_what_waits_and_what_is_watched_for_is_of_interest_and_what_is_answered_
     ("spec", "problem"),
     [
         ("roi(question='')", "question must be a question in quotes, got ''"),
+        ("roi(asked=maybe)", "roi: asked must be true or false, got 'maybe'"),
         ("roi(question=3)", "question must be a question in quotes, got 3"),
         ("roi(asked=true, share=0)", r"share must be in \(0, 1\] and every more than 0 seconds, got 0"),
         ("roi(asked=true, every=0)", "every more than 0 seconds, got 0.25 and 0"),

@@ -88,6 +88,9 @@ def _method(part: ast.expr, spec: str, known: Methods) -> Method:
     lacking = [name for name, optional in _settings(record).items() if not optional and name not in given]
     if lacking:
         raise ValueError(f"{record.name} needs {', '.join(lacking)}; it has {_listed(record)}")
+    for field in fields(record):  # type: ignore[arg-type]
+        if isinstance(field.default, bool) and not isinstance(given.get(field.name, True), bool):
+            raise ValueError(f"{record.name}: {field.name} must be true or false, got {given[field.name]!r}")
     try:
         return record(**given)
     except TypeError:
