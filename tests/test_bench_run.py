@@ -68,7 +68,8 @@ def test_every_sample_has_one_result_and_a_cost(whole: Path, folder: Path) -> No
         result, cost = found.results[s.id], found.costs[s.id]
         assert result.status == "answered" and result.as_of is not None
         assert 0 <= result.as_of <= s.time + 1, "asked at the end of its second, and no later"
-        assert 1 <= cost.frames <= 8 and cost.tokens_in > 0 and cost.tokens_out >= 1 and cost.ttft_s is not None
+        assert 1 <= cost.frames <= 8 and cost.tokens_in > 0 and cost.ttft_s is not None
+        assert (cost.tokens_out > 0) == bool(result.text), "a model may have nothing to say"
     stamp = found.stamp
     assert stamp["protocol"]["frames"] == 8 and stamp["protocol"]["name"] == "official+frames=8"
     assert stamp["annotations"]["name"] == "ovo.json" and len(stamp["annotations"]["sha256"]) == 64

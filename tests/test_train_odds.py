@@ -27,10 +27,25 @@ def shares(clips: Clips, kind: str, odds: Odds) -> dict[str, float]:
     return {answer: number / answers.total() for answer, number in answers.items()}
 
 
-def test_a_rare_number_is_asked_for_more_often_than_it_comes(clips: Clips) -> None:
-    as_it_comes, evened = (shares(clips, "repetition", odds) for odds in (Odds(), usual(clips, 30)))
-    assert max(as_it_comes.values()) > 1.1 * max(evened.values())
-    assert sum(evened.get(n, 0) for n in "2345") > 2 * sum(as_it_comes.get(n, 0) for n in "2345")
+def test_answers_to_the_same_words_become_even() -> None:
+    text, rng = "how many things entered in the last 15 seconds?", random.Random(0)
+    comes = {"0": 300, "1": 600, "2": 150}
+    questions = [Question("repetition", text, answer) for answer, number in comes.items() for _ in range(number)]
+    odds = even(questions)
+    kept = Counter(question.answer for question in questions if odds.keep(question, rng))
+    assert kept["2"] == comes["2"], "the rarest is always asked"
+    assert all(120 < kept[answer] < 180 for answer in comes), kept
+
+
+def test_nearly_always_the_same_answer_does_not_leave_hardly_any_question() -> None:
+    comes = {"yes": 990, "no": 10}
+    questions = [
+        Question("clue", "can you tell yet?", answer) for answer, number in comes.items() for _ in range(number)
+    ]
+    odds = even(questions)
+    assert sum(odds.keep(question, random.Random(0)) for question in questions[-10:]) == 10
+    rng = random.Random(0)
+    assert 30 < sum(odds.keep(question, rng) for question in questions) < 110
 
 
 def test_none_is_not_the_answer_to_nearly_every_question_about_who_did_it(clips: Clips) -> None:
