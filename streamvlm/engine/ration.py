@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 MARGIN = 0.1  # of the budget: by so much it may be overdrawn or left unused before anything changes
 DWELL = 4.0  # seconds of stream from one change to the next
-MOVING, STILL = (
-    0.02,
-    0.01,
-)  # share of the picture that changes from one frame to the next; between them it stays as it was
+# Shares of the picture that change from one frame to the next; between the two it stays as it was.
+MOVING, STILL = 0.02, 0.01
 MOST = 2 * MOVING  # that counts: a cut is no movement, and what moved a lot comes to rest as soon as anything else
 MEMORY = 4.0  # seconds over which movement and what pruning keeps are averaged
 
@@ -93,10 +91,8 @@ class Ration:
     @property
     def budget(self) -> float:
         """Vision tokens a second that may be spent now."""
-        wanted, spent = (
-            self.terms.utilisation,
-            0.0 if self.choice is None else self._rate(self.choice.every, self.choice.size),
-        )
+        wanted = self.terms.utilisation
+        spent = 0.0 if self.choice is None else self._rate(self.choice.every, self.choice.size)
         if wanted is None or not self.load or not spent:
             return self.terms.budget
         return min(self.terms.budget, spent * wanted / self.load)

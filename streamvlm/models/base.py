@@ -68,8 +68,6 @@ class VisionLanguageModel(ABC):
         self.chat = chat
         self._tokenizer_lock = threading.Lock()
 
-    # shape
-
     @cached_property
     def text_spec(self) -> TextSpec:
         """The language model's shape, from its config."""
@@ -225,8 +223,6 @@ class VisionLanguageModel(ABC):
             tokens.pts + tokens.duration,
         )
 
-    # vision
-
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of tokens that a frame of this many pixels becomes."""
         return self.pixels.merged_grid(height, width)
@@ -270,8 +266,6 @@ class VisionLanguageModel(ABC):
             for at, i in enumerate(alike):
                 blocks[i] = VisionTokens(embeds[at], tuple(d[at] for d in deepstack), slot, grid, *spans[i])
         return [blocks[i] for i in range(len(patches))]
-
-    # language
 
     @abstractmethod
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
