@@ -6,7 +6,7 @@ Blocks of a small model are read by the hundred, so that what is done once per b
 its head: the bytes go through a small buffer that stays in the CPU's cache, where they are checked and from where they
 are copied to the rows they will have among all others. Large layers are read and checked on several threads. With
 small ones the threads would only pass the interpreter's lock to and fro, so that one reads them all. The disk is told
-beforehand what comes next, so that it is never idle while something is checked or copied.
+beforehand of what lies beyond a gap; what follows without one, the system foresees.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from families import overlapping, random_model
+from perceiving import drained
 
 from streamvlm.engine.perceiver import Block, Perceiver
 from streamvlm.engine.signal import HandOver
@@ -32,12 +33,7 @@ def perceive(source: Iterable[Frame], model: VisionLanguageModel | None = None) 
     """All blocks, of two-frame patches where no model is given, and how the source ended."""
     perceiver = perceiver_of(source, model)
     perceiver.start()
-    blocks: list[Block] = []
-    while taken := perceiver.blocks.take(1)[0]:
-        blocks += taken
-    perceiver.stop()
-    perceiver.join()
-    return blocks, perceiver.blocks.error
+    return drained(perceiver), perceiver.blocks.error
 
 
 def spans(blocks: list[Block]) -> list[tuple[int, float, float, float]]:

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import pytest
 
-from streamvlm.engine.ration import DWELL, MARGIN, Ration, Size, Terms
+from streamvlm.engine.ration import DWELL, MARGIN, Limits, Ration, Size
 
 SIZES = tuple(Size(32 * k, 32 * k, k * k) for k in (8, 6, 4, 2, 1))  # 64, 36, 16, 4 and 1 tokens
 FPS = 4.0
 
 
 def ration(budget: float, *, least_fps: float = 0.5, advance: int = 1) -> Ration:
-    return Ration(Terms(FPS, least_fps, advance, budget))
+    return Ration(Limits(FPS, least_fps, advance, budget))
 
 
 def run(made: Ration, seconds: float, share: float, begun: float = 0.0, kept: float = 1.0) -> list[tuple[float, int]]:
@@ -112,7 +112,7 @@ def test_a_little_more_or_less_changes_nothing() -> None:
 
 
 def test_the_load_that_is_measured_is_a_budget_too() -> None:
-    made = Ration(Terms(FPS, 0.5, 1, utilisation=0.5))
+    made = Ration(Limits(FPS, 0.5, 1, utilisation=0.5))
     assert run(made, 10, 0.5) == [(4.0, 64)], "nothing is known of the load yet"
     made.load = 0.9
     assert run(made, 1, 0.5, 10) == [(4.0, 16)], "36 tokens are more than five ninths of 64"

@@ -15,6 +15,7 @@ import torch
 from driver import Driver, random_blocks
 from families import FAMILIES, overlapping, random_model
 from offline import official, token_rows
+from perceiving import drained
 from torch import Tensor
 from torch.testing import assert_close
 from typer.testing import CliRunner
@@ -62,11 +63,7 @@ def perceive(model: VisionLanguageModel, frames: Sequence[Frame], **options: Any
     eyes = Perceiver(frames, Tower(model), paced=False, queue_frames=4, on_block=lambda: None)
     eyes.rationing = rationing
     eyes.start()
-    blocks: list[Block] = []
-    while taken := eyes.blocks.take(1)[0]:
-        blocks += taken
-    eyes.stop()
-    eyes.join()
+    blocks = drained(eyes)
     assert eyes.blocks.error is None
     return blocks, rationing
 

@@ -13,6 +13,7 @@ import torch
 from driver import content
 from families import FAMILIES, random_model
 from held import ALL, BAD, LONG, Held, assert_same, model_of, random_pixels, until
+from perceiving import drained
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -42,11 +43,7 @@ def backlog(model: VisionLanguageModel, frames: Sequence[Frame], prune: str | No
     assert held.entered.wait(LONG)
     until(lambda: len(perceiver._frames) == room - model.pixels.advance)
     held.release.set()
-    blocks: list[Block] = []
-    while taken := perceiver.blocks.take(1)[0]:
-        blocks += taken
-    perceiver.stop()
-    perceiver.join()
+    blocks = drained(perceiver)
     assert perceiver.blocks.error is None
     return blocks
 
@@ -56,11 +53,7 @@ def one_by_one(model: VisionLanguageModel, frames: Sequence[Frame], prune: str |
     tower = Tower(model, together=False)
     perceiver = Perceiver(frames, tower, paced=False, queue_frames=4, on_block=lambda: None, economy=economy)
     perceiver.start()
-    blocks: list[Block] = []
-    while taken := perceiver.blocks.take(1)[0]:
-        blocks += taken
-    perceiver.stop()
-    perceiver.join()
+    blocks = drained(perceiver)
     assert all(b.batch <= 1 for b in blocks)
     return blocks
 

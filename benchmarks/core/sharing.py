@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from streamvlm import Stream, StreamVLMError
 from streamvlm.benchmarks.core.footage import Footage
-from streamvlm.benchmarks.core.players import Outcome, Setting, failed, seconds
+from streamvlm.benchmarks.core.players import Outcome, failed, seconds
 from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Cost, Result, Sample
 from streamvlm.benchmarks.core.streaming import Live, Step, StreamPlayer, reach
@@ -44,11 +44,8 @@ def watched_as(ways: Sequence[Protocol]) -> Protocol:
 
 
 class SharedPlayer(StreamPlayer):
-    """Shows the video once and asks every question in every way that has still to ask it."""
-
-    def __init__(self, setting: Setting) -> None:
-        """`setting` holds the protocol by which it is watched (`watched_as`)."""
-        super().__init__(setting)
+    """Shows the video once, by the setting's protocol (`watched_as`), and asks every question in every way that has
+    still to ask it."""
 
     def share(
         self, samples: Sequence[Sample], parts: Sequence[Part], footage: Footage

@@ -19,7 +19,7 @@ MEMORY = 4.0  # seconds over which movement and what pruning keeps are averaged
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Limits:
     """What a stream was asked to keep to."""
 
     fps: float  # frames a second that were asked for; never more
@@ -69,7 +69,7 @@ class Ration:
     not within four seconds of the last.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Limits) -> None:
         self.terms = terms
         self.choice: Choice | None = None
         self.moving = True  # until it is known: what is not shown now is lost

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from streamvlm.engine.ration import MARGIN, Choice, Ration, Size, Terms
+from streamvlm.engine.ration import MARGIN, Choice, Limits, Ration, Size
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.settings import WatchConfig
 from streamvlm.source.sampling import TOLERANCE
@@ -30,7 +30,7 @@ class Rationing:
     only the frame rate gives way; so it is with a model whose min_pixels and max_pixels are the same.
     """
 
-    def __init__(self, model: VisionLanguageModel, terms: Terms) -> None:
+    def __init__(self, model: VisionLanguageModel, terms: Limits) -> None:
         self.ration = Ration(terms)
         self.spared = 0  # frames left out
         self.told = 0  # choices that the engine has told
@@ -129,5 +129,5 @@ def start_rationing(model: VisionLanguageModel, config: WatchConfig) -> Rationin
     if config.tokens_per_second is None and config.max_utilisation is None:
         return None
     budget = math.inf if config.tokens_per_second is None else config.tokens_per_second
-    terms = Terms(config.fps, config.least_fps, model.pixels.advance, budget, config.max_utilisation)
+    terms = Limits(config.fps, config.least_fps, model.pixels.advance, budget, config.max_utilisation)
     return Rationing(model, terms)
