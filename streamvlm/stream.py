@@ -245,8 +245,8 @@ class Stream(Thinking):
     def events(self) -> Channel[StreamEvent]:
         """What happens from now on, to be iterated with `for` or `async for`; ends when the stream is closed.
 
-        An unpaced file plays to its end for it. The channel keeps the newest 4096 events and counts the rest in
-        `missed`.
+        Whoever listens first also gets what happened before (the newest 256 events). An unpaced file plays to its end
+        for it. The channel keeps the newest 4096 events and counts the rest in `missed`.
         """
         channel = self.listen()
         if not self.ended and not self._closed:

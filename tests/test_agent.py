@@ -31,6 +31,7 @@ from streamvlm import (
     StreamEvent,
     WatchConfig,
 )
+from streamvlm.engine.listeners import EARLY
 from streamvlm.engine.stream import StreamState
 
 LONG = 1000  # seconds; a hang fails the test by its timeout, never by this
@@ -306,6 +307,23 @@ def test_events_tell_an_answers_whole_story(agent: Agent) -> None:
     assert isinstance(about[0], AnswerStarted) and isinstance(about[-1], AnswerDone)
     assert "".join(e.text for e in about if isinstance(e, AnswerPiece)) == answer.so_far
     assert [e.pts for e in story if isinstance(e, FramePerceived)] == [i / 2 for i in range(8)]
+
+
+def test_whoever_listens_first_hears_what_came_before(agent: Agent) -> None:
+    """A stream runs before anybody can listen to it; late listening loses nothing of a file's first frames."""
+    with agent.watch(frames(3)) as stream:
+        stream.wait(LONG)
+        early = stream.listen()
+        assert [e.pts for e in _until_end(iter(early)) if isinstance(e, FramePerceived)] == [0.0, 0.5, 1.0]
+        second = stream.listen()
+        answer = stream.ask("what?")
+        answer.text(LONG)
+        told = next(iter(second))
+        assert isinstance(told, AnswerStarted), "only the first hears of what was before"
+    with agent.watch(frames(EARLY + 20)) as stream:
+        stream.wait(LONG)
+        held = len(stream.listen().drain())
+        assert held == EARLY and stream.stats.frames == EARLY + 20
 
 
 def test_whoever_stops_listening_leaves_nothing_behind(agent: Agent) -> None:

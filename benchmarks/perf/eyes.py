@@ -91,7 +91,7 @@ def watch(agent: Agent, pictures: Sequence[Tensor], n: int, fps: float, *, toget
     for i in range(n):
         source = show(pictures, 7 * i, fps)
         streams.append(agent.watch(source, fps=fps, realtime=live, share_tower=together))
-    heard = [stream.events() for stream in streams]  # of a file, what is perceived before this is its first frame only
+    heard = [stream.events() for stream in streams]
     for stream in streams:
         stream.wait()
     wall = time.perf_counter() - begun

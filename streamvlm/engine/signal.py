@@ -84,6 +84,13 @@ class Channel(Generic[T]):
         with self._signal.changing():
             self._closed = True
 
+    def drain(self) -> list[T]:
+        """Take what is there, without waiting."""
+        with self._signal.changing():
+            items = list(self._items)
+            self._items.clear()
+            return items
+
     def _ready(self) -> bool:
         return bool(self._items) or self._closed
 
