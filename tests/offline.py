@@ -157,4 +157,4 @@ class Streamed:
             torch.cat([s.visual for s in segments])[None],
             tuple(torch.cat(layer) for layer in zip(*injected, strict=True)),
         )
-        return self.model.language(batch, past_key_values=StepCache([group]), step=[group])[0]
+        return self.model.language(batch, cache=StepCache([group]), step=[group])[0]

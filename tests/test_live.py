@@ -63,7 +63,7 @@ def dense(model: VisionLanguageModel, diary: Diary, *, live: bool) -> Tensor:
         tuple(torch.cat(layer) for layer in zip(*injected, strict=True)),
     )
     with torch.inference_mode():
-        return model.logits(model.language(batch, past_key_values=None, attention_mask=seen[None, None])[0])
+        return model.logits(model.language(batch, attention_mask=seen[None, None])[0])
 
 
 def asked(model: VisionLanguageModel, scheme: Live, meanwhile: int = MEANWHILE) -> tuple[Driver, Answer, Diary]:

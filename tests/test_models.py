@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from transformers import DynamicCache
 
 from streamvlm.memory.slots import rotate
-from streamvlm.models.attention import Backend
+from streamvlm.models.attention import Backend, cache_argument
 from streamvlm.models.base import Layout, VisionLanguageModel
 from streamvlm.types import Kind, Segment, VisionTokens
 from streamvlm.vision import patchify
@@ -199,7 +199,8 @@ def keys_at(family: str, positions: Tensor) -> Tensor:
     embeds = torch.randn(1, len(positions), 64, generator=torch.Generator().manual_seed(1))
     ids = positions[None, :, 0] if family == "llava_onevision" else positions.T[:, None]
     cache = DynamicCache()
-    official(family).model.language_model(inputs_embeds=embeds, position_ids=ids, past_key_values=cache)
+    tower = official(family).model.language_model
+    tower(inputs_embeds=embeds, position_ids=ids, **{cache_argument(type(tower)): cache})
     keys: Tensor = cache.layers[0].keys[0]
     return keys
 

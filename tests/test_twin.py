@@ -60,7 +60,7 @@ class TwinCache(Cache):  # type: ignore[misc]
         n, total = len(segment), len(positions)
         mask = torch.ones(n, total, dtype=torch.bool).tril(total - n)[None, None]
         batch = LanguageInput(segment.embeds[None], positions[None, -n:], segment.visual[None], segment.deepstack)
-        self.model.language(batch, past_key_values=self, attention_mask=mask)
+        self.model.language(batch, cache=self, attention_mask=mask)
 
 
 def make_window(model: VisionLanguageModel, rebase_at: int) -> Window:

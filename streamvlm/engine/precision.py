@@ -15,6 +15,7 @@ from torch import Tensor
 from streamvlm.engine.capacity import StreamSize, open_window, plan_budget
 from streamvlm.memory.blocks import BlockRun, KVBlock
 from streamvlm.memory.codecs import LayerLayout, decode, encode
+from streamvlm.memory.leaving import Leaving
 from streamvlm.memory.recalling import recall
 from streamvlm.memory.rows import Rows
 from streamvlm.memory.slots import SlotCache, rotate
@@ -86,8 +87,8 @@ def _watch(
     window = open_window(model, config, plan_budget(config, StreamSize(len(prefix), len(seen[0]), patch)))
     left: list[KVBlock] = []
 
-    def keep(block: KVBlock) -> bool:
-        left.append(block)
+    def keep(leaving: Leaving) -> bool:
+        left.append(leaving.block())
         return True
 
     window.on_evict = keep
@@ -132,7 +133,7 @@ def _forward(
         visual=torch.cat([segment.visual for segment in segments])[None].to(model.device),
         deepstack=tuple(torch.cat(layer) for layer in zip(*injected, strict=True)),
     )
-    hidden: Tensor = model.language(batch, past_key_values=StepCache([group]), step=[group])[0]
+    hidden: Tensor = model.language(batch, cache=StepCache([group]), step=[group])[0]
     return hidden
 
 

@@ -125,7 +125,7 @@ def prepare_step(works: Sequence[StreamWork], model: VisionLanguageModel, backen
     _, rows = last_rows(works)
 
     def run() -> Outcome:
-        hidden = model.language(batch, past_key_values=StepCache(groups), step=groups)[0]
+        hidden = model.language(batch, cache=StepCache(groups), step=groups)[0]
         last = hidden[torch.tensor(rows, dtype=torch.int64, device=hidden.device)]
         logits = model.logits(last)
         if logits.device.type == "cuda":

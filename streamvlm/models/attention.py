@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import signature
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -207,6 +208,12 @@ def step_attention(
             probing.look(module.layer_idx, query[0])
         out[:, :, group.rows] = group.attend(module.layer_idx, query[:, :, group.rows], scaling)
     return out.transpose(1, 2).contiguous(), None
+
+
+@cache
+def cache_argument(tower: Any) -> str:  # noqa: ANN401
+    """What a text tower of this class calls its cache: `cache` from transformers 5.24 on."""
+    return "cache" if "cache" in signature(tower.forward).parameters else "past_key_values"
 
 
 def register_attention() -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
+from streamvlm.models.attention import cache_argument
 from streamvlm.models.chat import ChatFormat
 from streamvlm.types import Kind, Segment, VisionTokens
 from streamvlm.vision import PixelSpec, normalise, resize
@@ -271,15 +273,13 @@ class VisionLanguageModel(ABC):
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin, float32 [n, head_dim] each, that rotate keys to int64 positions [n, 3]; unscaled."""
 
-    def language(self, batch: LanguageInput, **attention: Any) -> Tensor:  # noqa: ANN401
-        """One pass of the text tower; hidden states [batch, rows, hidden].
-
-        `attention` is passed through (`attention_mask`, `past_key_values`, the engine's `step`).
-        """
+    def language(self, batch: LanguageInput, cache: Cache | None = None, **attention: Any) -> Tensor:  # noqa: ANN401
+        """One pass of the text tower; hidden states [batch, rows, hidden]. `attention` is passed on."""
         out = self.language_model(
             inputs_embeds=batch.embeds,
             position_ids=self.position_ids(batch.positions),
-            use_cache=attention.get("past_key_values") is not None,
+            use_cache=cache is not None,
+            **{cache_argument(type(self.language_model)): cache},  # type: ignore[arg-type]
             **self.deepstack_arguments(batch),
             **attention,
         )
