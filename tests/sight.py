@@ -112,12 +112,12 @@ class Scripted:
 class Script(dict[Answer, Recording]):
     """The driver's recordings, each made to write its answer from the script."""
 
-    def __init__(self, model: VisionLanguageModel) -> None:
+    def __init__(self, model: VisionLanguageModel, script: Sequence[tuple[str, int, str]] = SCRIPT) -> None:
         super().__init__()
-        self._model = model
+        self._model, self._script = model, script
 
     def __setitem__(self, answer: Answer, recording: Recording) -> None:
-        text = next(said for asked, _, said in SCRIPT if asked == answer.question)
+        text = next(said for asked, _, said in self._script if asked == answer.question)
         recording.inner = Scripted(self._model.answer_layout(text).ids.tolist())
         super().__setitem__(answer, recording)
 

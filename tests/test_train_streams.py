@@ -11,13 +11,14 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from streamvlm.train.architecture import Shape, new_model
-from streamvlm.train.attention import CHUNK, bias, chunked_attention
+from streamvlm.train.attention import ROWS, tiled_attention, tiles
 from streamvlm.train.augment import SWAY, drifting, sway, unsteady
 from streamvlm.train.clips import Clips, ClipSpec, load_clips
 from streamvlm.train.curriculum import seen_pairs
 from streamvlm.train.episodes import Episode, Recipe, make_episode
+from streamvlm.train.gallery import Features, Gallery
 from streamvlm.train.learner import Labels, Learner
-from streamvlm.train.packing import Packer
+from streamvlm.train.packing import Packer, visibility
 from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.train.weights import Weights
 
@@ -37,21 +38,61 @@ def packer(tmp_path_factory: pytest.TempPathFactory) -> Packer:
     return Packer(new_model(MICRO, 0, tmp_path_factory.mktemp("model")))
 
 
-def test_chunked_attention_is_masked_attention_and_so_are_its_gradients() -> None:
+def test_tiled_attention_is_masked_attention_and_so_are_its_gradients() -> None:
+    """Two episodes of different lengths, packed; random visibility that is causal."""
     rng = torch.Generator().manual_seed(0)
-    n, heads, kv, d = CHUNK + 70, 4, 2, 16
-    shapes = ((2, heads, n, d), (2, kv, n, d), (2, kv, n, d))
-    query, key, value = (torch.randn(shape, generator=rng, requires_grad=True) for shape in shapes)
-    mask = torch.rand(2, 1, n, n, generator=rng).tril() > 0.5
+    n, heads, kv, d = ROWS + 70, 4, 2, 16
+    mask = torch.rand(2, 1, n, n, generator=rng).tril() > 0.7
     mask |= torch.eye(n, dtype=torch.bool)
-    mine, _ = chunked_attention(torch.nn.Identity(), query, key, value, bias(mask), d**-0.5)
-    oracle = scaled_dot_product_attention(query, key, value, mask, enable_gqa=True).transpose(1, 2)
+    there = torch.arange(n) < torch.tensor([[n], [n - 100]])
+    shapes = ((1, heads, 2 * n - 100, d), (1, kv, 2 * n - 100, d), (1, kv, 2 * n - 100, d))
+    query, key, value = (torch.randn(shape, generator=rng, requires_grad=True) for shape in shapes)
+    mine, _ = tiled_attention(torch.nn.Identity(), query, key, value, None, d**-0.5, tiles=tiles(mask, there))
+    dense = torch.block_diag(mask[0, 0], mask[1, 0, :-100, :-100]).bool()
+    oracle = scaled_dot_product_attention(query, key, value, dense, enable_gqa=True).transpose(1, 2)
     torch.testing.assert_close(mine, oracle, atol=1e-5, rtol=1e-5)
     weight = torch.randn(mine.shape, generator=rng)
     ours = torch.autograd.grad((mine * weight).sum(), (query, key, value))
     theirs = torch.autograd.grad((oracle * weight).sum(), (query, key, value))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_questions_cost_nothing_for_each_other() -> None:
+    """Tiles cover what some row of theirs sees: of 40 questions on one frame, that frame and the tile itself."""
+    block = torch.cat((torch.zeros(60, dtype=torch.int64), torch.arange(1, 41).repeat_interleave(32)))[None]
+    mask = visibility(block, torch.zeros_like(block)).unsqueeze(1)
+    covered = sum(tile.bias.numel() for tile in tiles(mask, block >= 0))
+    assert covered <= block.shape[1] * (60 + ROWS + 32)
+
+
+def test_a_resting_tower_is_asked_once_for_what_it_has_seen() -> None:
+    frames = torch.randint(0, 256, (2, 10, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    asked = []
+
+    def see(pairs: torch.Tensor) -> Features:
+        asked.append(len(pairs))
+        shown = pairs.float().flatten(2).mean(2)  # [n, 2]: of the frame before, and of the frame
+        return Features(shown[:, :1, None], (shown[:, 1:, None],))
+
+    def check(clip: list[int], frame: list[int], before: list[int], gallery: Gallery) -> None:
+        seen = gallery.features(see, torch.tensor(clip), torch.tensor(frame), torch.tensor(before))
+        for c, f, b, embed, deep in zip(clip, frame, before, seen.embeds, seen.deepstack[0], strict=True):
+            assert embed.item() == frames[c, b].float().mean() and deep.item() == frames[c, f].float().mean()
+
+    gallery = Gallery(frames)
+    check([0, 1, 0, 0], [3, 3, 3, 5], [3, 1, 3, 4], gallery)
+    assert len(asked) == 1
+    check([0, 0, 1], [5, 3, 3], [4, 3, 1], gallery)
+    assert len(asked) == 1, "all of it was known"
+    check([0], [5], [5], gallery)
+    assert len(asked) == 2
+    gallery.forget()
+    check([0], [5], [5], gallery)
+    assert len(asked) == 3
+    small = Gallery(frames, most=3 * 2 * 4)  # room for three
+    for frame in range(9):
+        check([0, 1], [frame, frame], [frame, frame], small)
 
 
 def test_a_still_picture_is_kept_once_and_a_change_is_kept_where_it_is() -> None:

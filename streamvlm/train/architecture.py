@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer, GenerationConfig, Qwen3VLConfig, Qwen3VL
 
 from streamvlm.models.chat import chatml
 from streamvlm.models.qwen3_vl import Qwen3VL
+from streamvlm.settings import Live
 from streamvlm.train.vocabulary import save_tokenizer
 from streamvlm.vision import PixelSpec
 
@@ -109,9 +111,15 @@ def load_model(folder: Path) -> Qwen3VL:
     return Qwen3VL(module, AutoTokenizer.from_pretrained(folder), PIXELS, chatml(None))
 
 
-def export(model: Qwen3VL, folder: Path) -> None:
-    """Write a folder that `from_pretrained` and `--model` accept."""
+def export(model: Qwen3VL, folder: Path, live: Sequence[Live] = ()) -> None:
+    """Write a folder that `from_pretrained` and `--model` accept.
+
+    `live` are the schemes of live answers it was trained for, beside those its config names already.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    known = tuple(getattr(model.module.config, "streamvlm_live", ()))
+    if not set(live) <= set(known):
+        model.module.config.streamvlm_live = [*known, *(scheme for scheme in live if scheme not in known)]
     model.module.generation_config = GenerationConfig(
         eos_token_id=model.tokenizer.eos_token_id, pad_token_id=model.tokenizer.pad_token_id
     )

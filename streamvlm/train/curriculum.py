@@ -16,6 +16,7 @@ from streamvlm.train.architecture import export, load_model, new_model
 from streamvlm.train.augment import unsteady
 from streamvlm.train.clips import Clips, load_clips
 from streamvlm.train.episodes import SCENES, Recipe, make_episode, usual
+from streamvlm.train.gallery import Features, Gallery
 from streamvlm.train.learner import Labels, Learner, Score
 from streamvlm.train.loop import MicroBatch
 from streamvlm.train.odds import Odds
@@ -51,6 +52,7 @@ class Curriculum:
         self.footage = Footage(*(load_clips(c, cache) for c in (plan.cuts, plan.slow, plan.validation)))
         self._device = device
         self._odds: dict[tuple[str, int], Odds] = {}
+        self._galleries: dict[str, Gallery] = {}  # what a tower that is at rest has seen
 
     def __str__(self) -> str:
         """Everything the weights depend on but the number of processes."""
@@ -92,8 +94,18 @@ class Curriculum:
         weight = float((batch.targets != PADDING).sum()) or 1.0
         now, before = clips.labels[clip, frame], clips.labels[clip, batch.before]
         labels = Labels(now.to(self._device), before.to(self._device))
-        pairs = unsteady(seen_pairs(batch, clips), step, stage.unsteady).to(self._device)
-        return MicroBatch((to_device(batch, self._device), pairs, labels, stage.weights), weight)
+        shown = self._pairs(stage, step, batch, clips) if stage.auxiliary else self._features(batch, clips)
+        return MicroBatch((to_device(batch, self._device), shown, labels, stage.weights), weight)
+
+    def _pairs(self, stage: Stage, step: int, batch: Batch, clips: Clips) -> Tensor:
+        self._galleries.clear()
+        return unsteady(seen_pairs(batch, clips), step, stage.unsteady).to(self._device)
+
+    def _features(self, batch: Batch, clips: Clips) -> Features:
+        if clips.spec.name not in self._galleries:
+            self._galleries[clips.spec.name] = Gallery(clips.frames)
+        gallery = self._galleries[clips.spec.name]
+        return gallery.features(lambda pairs: self._learner.see(pairs.to(self._device)), *batch.where, batch.before)
 
     def _episodes(self, stage: Stage, rng: random.Random) -> tuple[Batch, Clips]:
         clips = self.footage.cuts if rng.random() < stage.cuts else self.footage.slow
@@ -135,7 +147,7 @@ class Curriculum:
 
     def export(self, folder: Path) -> None:
         """A folder that `--model` accepts."""
-        export(self.model, folder)
+        export(self.model, folder, self.plan.live)
 
 
 def seen_pairs(batch: Batch, clips: Clips) -> Tensor:

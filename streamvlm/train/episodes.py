@@ -35,6 +35,9 @@ _EVEN = ("count", "is-there", "action", "never", "repetition", "step", "clue")
 _SAMPLED, _ASKED_EACH = 400, 3  # windows, and questions of each kind, from which the usual answers are known
 _TURNS, _TRIES = 6, 20  # kinds drawn for a question, and goes at each: most cannot be asked or are left out
 _FREE = ("narrate", "note", "watch")  # texts that are the engine's own and are never restyled
+_FEWEST_AHEAD = 2  # frames of the window after a question whose answer is live
+# How many frames come before each token is read: one, as many as they like, or few, as where tokens are fast.
+_PACES = ((1,), (0, 1, 2), (0, 0, 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Asked:
     shot: int  # index into the episode's shots
     question: Question
     about: tuple[int, ...] = ()  # the shots that show the answer, where only some do
+    live: bool = False  # whether its answer sees what comes while it is written, group-decoupled
+    follows: tuple[int, ...] = ()  # then: the newest shot that each written token sees; the last is for all after it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +74,7 @@ class Recipe:
     dropping: float = 0.0  # share of episodes without the vision tokens that a pruner would drop
     reminded: float = 0.0  # share of questions with notes before them that do not matter
     odds: Odds = field(default_factory=Odds)  # at which questions are left out
+    live: float = 0.0  # share of questions with enough frames after them whose answers are live
 
 
 def usual(clips: Clips, window: int) -> Odds:
@@ -95,12 +101,13 @@ class _Author:
         strides = [s for s in _strides(clips, recipe) if (window - 1) * s < clips.spec.frames]
         self.stride = stride = rng.choice(strides or [1])
         self.first = rng.randrange(clips.spec.frames - max(0, (window - 1) * stride))
-        self.sink, start = self._opening(stride)
+        self.sink, self.start = self._opening(stride)
         steps = range(window)
         fps = clips.spec.fps
         firsts = [self.first + i * stride for i in steps]
         self.window = [
-            Shot(self.clip, frame, start + i * stride / fps, max(0, frame - stride)) for i, frame in enumerate(firsts)
+            Shot(self.clip, frame, self.start + i * stride / fps, max(0, frame - stride))
+            for i, frame in enumerate(firsts)
         ]
         recalls = window and rng.random() < recipe.recall
         self.back = brought_back(clips, self.sink, self.window, stride, rng) if recalls else Recollection()
@@ -135,10 +142,27 @@ class _Author:
                 break
             made = next((made for made in (self.ask(kind) for _ in range(_TRIES)) if made), None)
             if made:
-                asked.append(replace(made, question=self._finish(made.question)))
+                asked.append(self._followed(replace(made, question=self._finish(made.question))))
         kept = self._kept() if self.rng.random() < self.recipe.dropping else None
         system, told = self.rng.random() < 0.15, self._happenings()
+        asked.sort(key=lambda one: one.shot)  # those that see much stand together: attention computes less in vain
         return Episode(system, shots, len(back.shots), tuple(asked), kept, told, len(back.past))
+
+    def _followed(self, asked: Asked) -> Asked:
+        """A question or, where the engine could have it so, one whose answer follows the stream.
+
+        What the engine asks by itself is of its moment, and streams with a store, from which frames are brought back,
+        have no live answers.
+        """
+        last = self._index(len(self.window) - 1)
+        if not self.recipe.live or self.back.shots or asked.question.task in _FREE:
+            return asked
+        if last - asked.shot < _FEWEST_AHEAD or self.rng.random() >= self.recipe.live:
+            return asked
+        pace, follows = self.rng.choice(_PACES), [asked.shot]
+        while follows[-1] < last:
+            follows.append(min(last, follows[-1] + self.rng.choice(pace)))
+        return replace(asked, live=True, follows=tuple(follows[1:]))
 
     def _happenings(self) -> tuple[tuple[int, tuple[int, int, int, int]], ...]:
         """What happens in each frame of the window before which a second is to be seen."""
@@ -171,6 +195,8 @@ class _Author:
 
     def ask(self, kind: str) -> Asked | None:
         """A question of `kind` somewhere along the window, or None where it cannot be asked or is left out."""
+        if kind == "noted":
+            return self._noted()
         if not self.window:
             question = make(kind, self._view(self.sink)) if kind in SCENES else None
             return Asked(0, question, (0,)) if question else None
@@ -181,20 +207,23 @@ class _Author:
         if kind == "note":
             since = self.window[self.rng.randrange(shot + 1)]
             question = standing.note(view, self.seconds(since), since.pts)
-        elif kind == "noted":
-            question = noted(self.clips, self.window[0].pts, self.rng)
         else:
             question = make(kind, view)
         if question and not self.recipe.odds.keep(question, self.rng):
             return None
         return Asked(self._index(shot), question, self._evidence(question, shot)) if question else None
 
+    def _noted(self) -> Asked | None:
+        """A question that needs nothing of what is to be seen: asked of the sink alone, too."""
+        question = noted(self.clips, self.start, self.rng)
+        return Asked(self._index(self._when("noted")) if self.window else 0, question) if question else None
+
     def _index(self, shot: int) -> int:
         """Where a frame of the window stands among the episode's shots."""
         return self.lead + shot
 
     def _evidence(self, question: Question, shot: int) -> tuple[int, ...]:
-        if question.task in ("note", "noted"):
+        if question.task == "note":
             return ()
         if question.needs is None:
             return (self._index(shot),)

@@ -13,6 +13,7 @@ from streamvlm.models.base import LanguageInput
 from streamvlm.models.qwen3_vl import Qwen3VL
 from streamvlm.train import attention, happening
 from streamvlm.train.clips import LABEL_SIZES
+from streamvlm.train.gallery import Features
 from streamvlm.train.packing import PADDING, Batch
 from streamvlm.train.weights import Weights
 from streamvlm.vision import normalise
@@ -20,14 +21,6 @@ from streamvlm.vision import normalise
 _UNCHANGED = 0.05  # weight of remembering what is still there
 _POINTER = 64  # width of the space in which questions point at frames
 Score = dict[str, tuple[int, int]]  # task to (right, asked)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """Projected vision tokens of some frames."""
-
-    embeds: Tensor  # [frames, tokens, hidden]
-    deepstack: tuple[Tensor, ...]  # [frames, tokens, hidden] each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,17 +54,16 @@ class Learner(nn.Module):
         for name, depth in (("telling", middle), ("pointing", middle + 1)):  # first what happened, then when it was
             layers[min(depth, len(layers) - 1)].register_forward_hook(partial(self._note, name))
 
-    def forward(self, batch: Batch, pairs: Tensor, labels: Labels, weights: Weights) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, shown: Tensor | Features, labels: Labels, weights: Weights) -> dict[str, Tensor]:
         """The losses of a batch.
 
         Args:
-            pairs: uint8 [frames, 2, 3, side, side] what `Batch.before` and `Batch.where` name.
+            shown: uint8 [frames, 2, 3, side, side] what `Batch.before` and `Batch.where` name; or what the vision tower
+                makes of it, which then does not learn.
             labels: what each vision token covers and covered.
-            weights: of the losses beside that of the answers; without naming, the vision tower stays as it is, and
-                without a question, the text tower does.
+            weights: of the losses beside that of the answers; without a question, the text tower stays as it is.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and weights.naming > 0):
-            features = self.see(pairs)
+        features = shown if isinstance(shown, Features) else self.see(shown)
         losses: dict[str, Tensor] = {}
         total = torch.zeros((), device=features.embeds.device)
         if weights.naming:
@@ -119,13 +111,16 @@ class Learner(nn.Module):
 
     def answer_logits(self, batch: Batch, seen: Features) -> tuple[Tensor, Tensor]:
         """float32 [answer tokens, vocabulary] and the ids they should be."""
-        embeds = self.model.embedding(batch.ids)
-        embeds = embeds.masked_scatter(batch.visual.unsqueeze(-1), seen.embeds[batch.kept].to(embeds.dtype))
+        there = batch.block != PADDING
+        embeds = self.model.embedding(batch.ids[there])
+        visual, targets = batch.visual[there], batch.targets[there]
+        embeds = embeds.masked_scatter(visual.unsqueeze(-1), seen.embeds[batch.kept].to(embeds.dtype))
         deepstack = tuple(layer[batch.kept] for layer in seen.deepstack)
-        rows = LanguageInput(embeds, batch.positions, batch.visual, deepstack)
-        hidden = self.model.language(rows, attention_mask=attention.bias(batch.mask))
-        learnt = batch.targets != PADDING
-        return self.model.logits(hidden[learnt]), batch.targets[learnt]
+        rows = LanguageInput(embeds[None], batch.positions[there][None], visual[None], deepstack)
+        hidden = self.model.language(rows, tiles=attention.tiles(batch.mask, there))[0]
+        self._hidden = {name: _padded(one[0], there) for name, one in self._hidden.items()}
+        learnt = targets != PADDING
+        return self.model.logits(hidden[learnt]), targets[learnt]
 
     def _naming_loss(self, embeds: Tensor, labels: Labels) -> Tensor:
         """Cross-entropy of what each vision token covers, and of what it covered where that is something else.
@@ -152,6 +147,11 @@ class Learner(nn.Module):
                 right, total = score[asked.question.task]
                 score[asked.question.task] = (right + (not missed), total + 1)
         return dict(score)
+
+
+def _padded(rows: Tensor, there: Tensor) -> Tensor:
+    """[b, n, hidden] from the packed rows [rows, hidden] that are no padding, `there` bool [b, n]."""
+    return rows.new_zeros(*there.shape, rows.shape[-1]).masked_scatter(there.unsqueeze(-1), rows)
 
 
 def _label_losses(logits: Tensor, labels: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from streamvlm.train.vocabulary import END
 PADDING = -1
 STREAM = 0
 LIVE, BROUGHT, PAST = 0, 1, 2
+ORIGIN = 0  # where live questions begin, group-decoupled: at the first row they see, which is the prefix's
 _REMEMBERED = 50_000  # texts; most hold a time and are never seen again
 _SYSTEM = "You are a helpful assistant."
 
@@ -30,7 +31,7 @@ class Rows:
     positions: Tensor  # int64 [n, 3]
     visual: Tensor  # bool [n]
     block: Tensor  # int64 [n] STREAM, or the number of the question block, from 1
-    moment: Tensor  # int64 [n] frame a row belongs to; -1 the prefix; for a block, the last frame it sees
+    moment: Tensor  # int64 [n] frame a row belongs to; -1 the prefix; in a block, the last frame the row sees
     origin: Tensor  # int64 [n] LIVE, BROUGHT back, or the PAST in which what is brought back was seen
     targets: Tensor  # int64 [n] the token to predict, PADDING where none is learnt
 
@@ -111,7 +112,7 @@ class Packer:
         )
 
     def rows(self, episode: Episode) -> Rows:
-        """The stream first, then every question block at the position its frame had reached."""
+        """The stream first, then every question block at the position its frame had reached, or at its own."""
         parts: list[Rows] = []
         cursor, ends = 0, []
         prefix = self._prefixes[episode.system]
@@ -132,7 +133,7 @@ class Packer:
             cursor += layout.extent if origin != PAST else 0
             ends.append(cursor)
         for number, asked in enumerate(episode.asked, start=1):
-            parts.append(self._question_rows(asked, number, ends[asked.shot]))
+            parts.append(self._question_rows(asked, number, ORIGIN if asked.live else ends[asked.shot]))
         return Rows(*(torch.cat([getattr(p, name) for p in parts]) for name in Rows.__slots__))
 
     def _question_rows(self, asked: Asked, number: int, cursor: int) -> Rows:
@@ -141,8 +142,8 @@ class Packer:
         targets = torch.full((len(ids),), PADDING)
         targets[len(question) - 1 : -1] = answer
         positions = torch.arange(cursor, cursor + len(ids)).unsqueeze(1).expand(-1, 3)
-        same = torch.ones_like(ids)
-        return Rows(ids, positions, same < 0, same * number, same * asked.shot, same * LIVE, targets)
+        same, moment = torch.ones_like(ids), _moments(asked, len(question), len(answer))
+        return Rows(ids, positions, same < 0, same * number, moment, same * LIVE, targets)
 
     def _text(self, text: str) -> Layout:
         if len(self._questions) > _REMEMBERED:
@@ -157,6 +158,15 @@ class Packer:
         if text not in self._answers:
             self._answers[text] = self._model.text_layout(text + END).ids
         return self._answers[text]
+
+
+def _moments(asked: Asked, read: int, written: int) -> Tensor:
+    """int64 [read + written] the newest frame each row sees: a question is of its moment, a live answer goes on."""
+    moment = torch.full((read + written,), asked.shot)
+    if asked.follows:
+        steps = torch.arange(written).clamp(max=len(asked.follows) - 1)
+        moment[read:] = torch.tensor(asked.follows)[steps]
+    return moment
 
 
 def _stream_rows(layout: Layout, cursor: int, moment: int, origin: int = LIVE) -> Rows:
@@ -177,7 +187,7 @@ def _without(rows: Rows, kept: Tensor) -> Rows:
 
 
 def visibility(block: Tensor, moment: Tensor, origin: Tensor | None = None) -> Tensor:
-    """bool [b, n, n]: stream rows see the earlier stream, a question's block the stream up to its moment and itself.
+    """bool [b, n, n]: stream rows see the earlier stream, a block's rows the stream up to their moment, and itself.
 
     By `origin`, int64 [b, n]: the window does not see what was brought back, and only what was brought back sees its
     past, which has a sink of its own.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamvlm.settings import Live
 from streamvlm.train.architecture import Shape
 from streamvlm.train.clips import ClipSpec
 from streamvlm.train.episodes import SCENES, Recipe
@@ -41,6 +42,7 @@ class Stage:
     options: float = 0.0  # share of questions that offer lettered answers
     dropping: float = 0.0  # share of sequences without the vision tokens that a pruner would drop
     reminded: float = 0.0  # share of questions with earlier notes before them that do not matter
+    live: float = 0.0  # share of questions whose answer sees the frames that come while it is written, group-decoupled
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.episodes < 1 or not 0 <= self.window[0] <= self.window[1]:
@@ -48,8 +50,9 @@ class Stage:
         unknown = set(self.kinds) - {*KINDS, "note", "noted"}
         if unknown or not self.kinds:
             raise ValueError(f"unknown kinds of question {sorted(unknown)}; kinds are {[*KINDS, 'note', 'noted']}")
-        if not 0 <= self.cuts <= 1:
-            raise ValueError(f"cuts is a share in 0..1, got {self.cuts}")
+        for name, share in (("cuts", self.cuts), ("live", self.live)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share in 0..1, got {share}")
 
     @property
     def weights(self) -> Weights:
@@ -59,7 +62,7 @@ class Stage:
     @property
     def recipe(self) -> Recipe:
         """What its questions are about."""
-        return Recipe(self.kinds, self.recall, self.options, self.dropping, self.reminded)
+        return Recipe(self.kinds, self.recall, self.options, self.dropping, self.reminded, live=self.live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,11 @@ class Plan:
         low, high = self.validation.first_seed, self.validation.first_seed + self.validation.clips
         if any(low < stop and start < high for start, stop in trained):
             raise ValueError(f"validation seeds {low}..{high} overlap training seeds {sorted(trained)}")
+
+    @property
+    def live(self) -> tuple[Live, ...]:
+        """The schemes of live answers that it trains."""
+        return ("group_decoupled",) if any(stage.live for stage in self.stages) else ()
 
 
 def load_plan(path: Path) -> Plan:

@@ -21,7 +21,7 @@ def noted(clips: Clips, until: float, rng: random.Random) -> Question | None:
     """A question that notes from before `until` (seconds) answer, whatever is to be seen."""
     story, since = _elsewhere(clips, rng), rng.uniform(0, 20)
     shift = rng.uniform(0, max(1.0, until - since - 60))
-    events = story.between(since, since + rng.uniform(3, 20))[: rng.randint(1, 6)]
+    events = story.between(since, since + rng.uniform(3, 30))[: rng.randint(1, 9)]
     lines = [(e.stop + shift, statement(e)) for e in events]
     question = _about(events, [time for time, _ in lines], rng) if events else None
     return question and replace(question, text=with_notes(lines, question.text))
