@@ -35,9 +35,9 @@ class About:
     kind: Kind
     start: float  # seconds
     stop: float
-    text: str
-    stream: str
-    thumbnail: bytes
+    text: str = ""
+    stream: str = ""
+    thumbnail: bytes = b""
 
     def __len__(self) -> int:
         """Rows (tokens)."""

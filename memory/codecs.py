@@ -89,9 +89,10 @@ def encode(codec: str, keys: Tensor, values: Tensor) -> Tensor:
         _quantise(keys.float(), 2, "key", parts)
         _quantise(values.float(), 3, "value", parts)
     else:
-        largest = torch.finfo(parts["keys"].dtype).max
-        parts["keys"].copy_(keys).clamp_(-largest, largest)
-        parts["values"].copy_(values).clamp_(-largest, largest)
+        parts["keys"].copy_(keys)
+        parts["values"].copy_(values)
+        largest = torch.finfo(_WIDE[codec]).max
+        payload.view(_WIDE[codec]).clamp_(-largest, largest)
     return payload
 
 
@@ -124,9 +125,10 @@ def decode_joined(codec: str, parts: Mapping[str, Tensor], tokens: Sequence[int]
 
 def check_finite(layout: LayerLayout, payload: Tensor) -> None:
     """Raise ValueError if the encoded block holds a NaN or an infinity."""
-    for name, part in layout.views(payload).items():
-        if part.dtype.is_floating_point and not all(math.isfinite(x.item()) for x in part.aminmax()):
-            raise ValueError(f"the block's {name} hold NaN or infinity")
+    floats = [part for part in layout.parts if part.dtype.is_floating_point]  # the first ones, all of one dtype
+    held = payload[:, : floats[-1].offset + floats[-1].nbytes].view(floats[0].dtype)
+    if not all(math.isfinite(bound.item()) for bound in held.aminmax()):
+        raise ValueError("the block's keys or values hold NaN or infinity")
 
 
 def as_bytes(data: Tensor) -> memoryview:

@@ -33,7 +33,7 @@ def rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     keys = keys.float()
     half = keys.shape[-1] // 2
     turned = torch.cat((-keys[..., half:], keys[..., :half]), dim=-1)
-    return keys * cos + turned * sin
+    return (keys * cos).add_(turned.mul_(sin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ class CacheShape:
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values together."""
-        item = torch.empty(0, dtype=self.dtype).element_size()
-        return 2 * self.layers * self.kv_heads * self.capacity * self.head_dim * item
+        return 2 * self.layers * self.kv_heads * self.capacity * self.head_dim * self.dtype.itemsize
 
 
 class SlotCache:
@@ -68,12 +67,11 @@ class SlotCache:
         self.values = torch.zeros_like(self.keys)
         self.position = torch.zeros(shape.capacity, 3, dtype=torch.int64)
         self.reader = torch.full((shape.capacity,), FREE, dtype=torch.int64)
-        self.birth = torch.zeros(shape.capacity, dtype=torch.int64)
-        self.death = torch.zeros(shape.capacity, dtype=torch.int64)
-        self.order = torch.zeros(shape.capacity, dtype=torch.int64)
+        self.birth, self.death, self.order = (torch.zeros_like(self.reader) for _ in range(3))
         self.readers: dict[int, ReaderState] = {}
         self.epoch = 0
         self.peak_used = 0
+        self._high = 0  # slots from here on were never used: many where much may be recalled, and not to be looked at
         self._dead: list[DeadSlots] = []
         self._written = 0
         self._next_reader = 1
@@ -81,7 +79,7 @@ class SlotCache:
     @property
     def used(self) -> int:
         """Slots that are not free."""
-        return int((self.reader != FREE).sum())
+        return int((self.reader[: self._high] != FREE).sum())
 
     @property
     def free(self) -> int:
@@ -96,12 +94,12 @@ class SlotCache:
     @property
     def private(self) -> int:
         """Slots that hold readers' own rows."""
-        return int((self.reader > SHARED).sum())
+        return int((self.reader[: self._high] > SHARED).sum())
 
     @property
     def extent(self) -> int:
         """One past the highest slot in use: attention need not look further."""
-        used = (self.reader != FREE).nonzero()
+        used = (self.reader[: self._high] != FREE).nonzero()
         return int(used[-1]) + 1 if len(used) else 0
 
     def allocate(self, n: int) -> Tensor:
@@ -110,9 +108,11 @@ class SlotCache:
         Raises:
             BudgetError: fewer than `n` are free; nothing has changed.
         """
-        slots = (self.reader == FREE).nonzero().squeeze(1)[:n]
+        slots = (self.reader[: self._high + n] == FREE).nonzero().squeeze(1)[:n]
         if len(slots) < n:
             raise BudgetError(f"{n} slots wanted, {len(slots)} of {self.shape.capacity} free")
+        if n:
+            self._high = max(self._high, int(slots[-1]) + 1)
         return slots
 
     def place(self, positions: Tensor) -> Rows:
@@ -135,9 +135,8 @@ class SlotCache:
 
         `keys`, un-rotated, and `values` are [layers, kv_heads, n, head_dim]. The reader's cursor does not move.
         """
-        state = self.readers[reader]
+        state, device = self.readers[reader], self.shape.device
         rows = self._occupy(positions, reader, state.epoch)
-        device = self.shape.device
         at = rows.slots.to(device)
         self.keys[:, :, at] = rotate(keys.to(device), *self.rotary(positions.to(device))).to(self.shape.dtype)
         self.values[:, :, at] = values.to(device, self.shape.dtype)
@@ -278,7 +277,7 @@ class SlotCache:
 
     def shift(self, delta: int) -> None:
         """Move every position, every reader's too, by `delta`: an equality up to rounding that keeps angles small."""
-        used = (self.reader != FREE).nonzero().squeeze(1)
+        used = (self.reader[: self._high] != FREE).nonzero().squeeze(1)
         self.position[used] += delta
         for state in self.readers.values():
             state.cursor += delta
@@ -297,3 +296,4 @@ class SlotCache:
             ended = reader == SHARED and int(self.death[slot]) != FOREVER
             assert ended == (slot in dead), f"slot {slot} died and is not accounted for"
             assert reader in (FREE, SHARED) or reader in self.readers
+            assert reader == FREE or slot < self._high, f"slot {slot} is in use and was never given"

@@ -5,24 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from streamvlm.errors import StreamVLMError
+from streamvlm.memory.backlog import BATCH_BLOCKS, BATCH_BYTES, Backlog, Job, SpillStats
 from streamvlm.memory.blocks import KVBlock
 from streamvlm.memory.catalogue import Entry
-from streamvlm.memory.pinned import PinnedCopy, PinnedRing
+from streamvlm.memory.leaving import Leaving, settled
+from streamvlm.memory.pinned import PinnedRing
 from streamvlm.memory.records import Encoded
 from streamvlm.memory.store import BlockStore
 
 log = logging.getLogger(__name__)
 ERRORS = (StreamVLMError, OSError, ValueError, RuntimeError)  # what a store or a device may raise
 
+Prepare = Callable[[KVBlock, object], tuple[KVBlock, object]]
+"""Makes what is stored, and its note, of a block and the note it was offered with; on the thread that encodes it."""
+
 OnStored = Callable[[Sequence[tuple[Entry, object]]], None]
-"""Gets what has just been committed, each with the note it was offered with; runs on the spiller's thread."""
+"""Gets what has just been committed, each with its note; runs on the spiller's thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +42,12 @@ class SpillOptions:
             raise ValueError(f"all of these must be positive: {self}")
 
 
-@dataclass(frozen=True, slots=True)
-class SpillStats:
-    """Every block offered is stored, dropped or pending, and so is each of its tokens."""
-
-    offered_blocks: int = 0
-    offered_tokens: int = 0
-    stored_blocks: int = 0  # committed
-    stored_tokens: int = 0
-    dropped_blocks: int = 0  # the queue or the disk was full, or writing failed
-    dropped_tokens: int = 0
-    errors: int = 0
-    pending_bytes: int = 0
-
-    @property
-    def pending_blocks(self) -> int:
-        """Neither stored nor dropped yet."""
-        return self.offered_blocks - self.stored_blocks - self.dropped_blocks
-
-    @property
-    def pending_tokens(self) -> int:
-        """Neither stored nor dropped yet."""
-        return self.offered_tokens - self.stored_tokens - self.dropped_tokens
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    block: KVBlock | Encoded | None  # None once written
-    note: object
-    nbytes: int
-    tokens: int
-    copy: PinnedCopy | None = None
-
-
 class Spiller:
-    """Takes blocks from the engine's thread. A block's tensors must not be changed after they were offered."""
+    """Takes blocks from the engine's thread. A block's tensors must not be changed after they were offered.
+
+    Small blocks are written in batches, when there is one or a commit is due: every time the thread wakes it takes the
+    interpreter from the engine's, and most of what a small block costs is the same for many.
+    """
 
     def __init__(
         self,
@@ -80,21 +55,23 @@ class Spiller:
         options: SpillOptions | None = None,
         *,
         device: torch.device | None = None,
+        prepare: Prepare | None = None,
         on_stored: OnStored | None = None,
     ) -> None:
         """Start the thread. On a CUDA `device` the queue's bytes are pinned now, which takes a moment."""
         self.store = store
         self.options = options or SpillOptions()
+        self._prepare = prepare or (lambda block, note: (block, note))
         self._on_stored = on_stored
         cuda = device is not None and device.type == "cuda"
         self._ring = PinnedRing(self.options.queue_bytes, device) if cuda and device is not None else None
         self._changed = threading.Condition()
-        self._queue: deque[_Job] = deque()
-        self._stats = SpillStats()
+        limits = min(BATCH_BLOCKS, self.options.commit_blocks), min(BATCH_BYTES, self.options.queue_bytes // 4)
+        self._backlog = Backlog(*limits)
         self._drains = 0  # drains in progress: commit as soon as the queue is empty
         self._closing = False
-        self._uncommitted: dict[int, _Job] = {}
-        self._commit_at = 0.0  # time.monotonic()
+        self._uncommitted: dict[int, Job] = {}
+        self._commit_at = 0.0  # time.monotonic() at which all that waits is written and committed
         self._failing = False  # the last commit failed
         self._thread = threading.Thread(target=self._run, name="spill", daemon=True)
         self._thread.start()
@@ -103,22 +80,25 @@ class Spiller:
     def stats(self) -> SpillStats:
         """Counts as of now."""
         with self._changed:
-            return self._stats
+            return self._backlog.stats
 
-    def offer(self, block: KVBlock, note: object = None) -> bool:
+    def offer(self, block: KVBlock | Leaving, note: object = None) -> bool:
         """Hand a block over; False if it was dropped. Never blocks, never raises.
 
         Blocks on a CUDA device are encoded there and copied into pinned memory behind the work already queued.
         """
         with self._changed:
-            self._count(offered_blocks=1, offered_tokens=len(block))
+            self._backlog.count(offered_blocks=1, offered_tokens=len(block))
             job = None if self._closing else self._job(block, note)
             if job is None:
-                self._count(dropped_blocks=1, dropped_tokens=len(block))
+                self._backlog.count(dropped_blocks=1, dropped_tokens=len(block))
                 return False
-            self._count(pending_bytes=job.nbytes)
-            self._queue.append(job)
-            self._changed.notify_all()
+            first = not self._backlog and not self._uncommitted
+            self._backlog.add(job)
+            if first:
+                self._commit_at = time.monotonic() + self.options.commit_seconds
+            if first or self._backlog.full:
+                self._changed.notify_all()
             return True
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -126,7 +106,7 @@ class Spiller:
         with self._changed:
             self._drains += 1
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: self._stats.pending_blocks == 0, timeout)
+            done = self._changed.wait_for(lambda: self._backlog.stats.pending_blocks == 0, timeout)
             self._drains -= 1
             return done
 
@@ -138,21 +118,23 @@ class Spiller:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _job(self, block: KVBlock, note: object) -> _Job | None:
+    def _job(self, block: KVBlock | Leaving, note: object) -> Job | None:
         limit = self.options.queue_bytes
         if self._ring is None or block.keys.device.type != "cuda":
-            fits = self._stats.pending_bytes + block.nbytes <= limit
-            return _Job(block, note, block.nbytes, len(block)) if fits else None
+            fits = self._backlog.stats.pending_bytes + block.nbytes <= limit
+            return Job(block, note, block.nbytes, len(block)) if fits else None
         try:
-            encoded = Encoded.of(block, self.store.identity.codec)
+            made, note = self._prepare(block.block() if isinstance(block, Leaving) else block, note)
+            encoded = Encoded.of(made, self.store.identity.codec)
             copy = self._ring.copy(encoded.payload)
         except RuntimeError as error:  # out of device memory, most likely
             self._failed("copying a block off the device", error)
             return None
         if copy is None:
             return None
-        return _Job(replace(encoded, payload=copy.data), note, copy.data.nbytes, len(block), copy)
+        return Job(replace(encoded, payload=copy.data), note, copy.data.nbytes, len(block), copy)
 
+    @torch.inference_mode()
     def _run(self) -> None:
         try:
             while self._step():
@@ -161,51 +143,67 @@ class Spiller:
             self._give_up()
 
     def _step(self) -> bool:
-        """Store one block, or commit when that is due; False when there is nothing left to do."""
+        """Store a batch, and commit, when that is due; False when there is nothing left to do."""
         with self._changed:
-            self._changed.wait_for(self._awake, self._patience())
-            job = self._queue.popleft() if self._queue else None
-            ending = self._closing and job is None
-        if job is not None:
-            self._put(job)
+            if not self._awake():
+                self._changed.wait(self._patience())
+            jobs = self._backlog.take() if self._awake() or time.monotonic() >= self._commit_at else []
+            ending = self._closing and not jobs
+        if jobs:
+            self._put(jobs)
         if self._uncommitted and (ending or self._due()):
             self._commit()
         return not ending
 
     def _awake(self) -> bool:
-        hurried = self._drains > 0 and bool(self._uncommitted) and not self._failing
-        return bool(self._queue) or self._closing or hurried
+        waits = bool(self._backlog) or (bool(self._uncommitted) and not self._failing)
+        return self._backlog.full or self._closing or (self._drains > 0 and waits)
 
     def _patience(self) -> float | None:
         """Seconds until the next commit is due; None while nothing waits for one."""
-        return max(0.0, self._commit_at - time.monotonic()) if self._uncommitted else None
+        return max(0.0, self._commit_at - time.monotonic()) if self._backlog or self._uncommitted else None
 
     def _due(self) -> bool:
         if self._failing:
             return time.monotonic() >= self._commit_at
         many = len(self._uncommitted) >= self.options.commit_blocks
-        return many or time.monotonic() >= self._commit_at or (self._drains > 0 and not self._queue)
+        return many or time.monotonic() >= self._commit_at or (self._drains > 0 and not self._backlog)
 
-    def _put(self, job: _Job) -> None:
-        block_id = None
-        assert job.block is not None
+    def _put(self, jobs: Sequence[Job]) -> None:
+        self._settle(jobs)
+        put = [(self._write(job), job) for job in jobs]
+        with self._changed:
+            for job in jobs:
+                if job.copy is not None and self._ring is not None:
+                    self._ring.release()
+                job.block = job.copy = None
+            self._backlog.count(pending_bytes=-sum(job.nbytes for job in jobs))
+            self._uncommitted |= {block_id: job for block_id, job in put if block_id is not None}
+            self._drop([job for block_id, job in put if block_id is None])
+
+    def _settle(self, jobs: Sequence[Job]) -> None:
+        """Un-rotate what left the caller's thread as it was."""
+        leaving = [(job, job.block) for job in jobs if isinstance(job.block, Leaving)]
+        blocks: Sequence[KVBlock | None] = [None] * len(leaving)
         try:
+            blocks = settled([block for _, block in leaving])
+        except ERRORS as error:
+            self._failed("un-rotating blocks", error)
+        for (job, _), block in zip(leaving, blocks, strict=True):
+            job.block = block
+
+    def _write(self, job: Job) -> int | None:
+        """The block's id, or None if it is not stored."""
+        try:
+            if isinstance(job.block, KVBlock):
+                job.block, job.note = self._prepare(job.block, job.note)
             if job.copy is not None:
                 job.copy.arrived.synchronize()
-            block_id = self.store.put(job.block)
+            assert not isinstance(job.block, Leaving)
+            return None if job.block is None else self.store.put(job.block)
         except ERRORS as error:
             self._failed("storing a block", error)
-        with self._changed:
-            if job.copy is not None and self._ring is not None:
-                self._ring.release()
-            job.block = job.copy = None
-            self._count(pending_bytes=-job.nbytes)
-            if block_id is None:
-                self._drop([job])
-                return
-        if not self._uncommitted:
-            self._commit_at = time.monotonic() + self.options.commit_seconds
-        self._uncommitted[block_id] = job
+            return None
 
     def _commit(self) -> None:
         done: list[Entry] = []
@@ -224,27 +222,25 @@ class Spiller:
             except ERRORS as error:
                 self._failed("passing on what was stored", error)
         with self._changed:
-            self._count(stored_blocks=len(stored), stored_tokens=sum(job.tokens for _, job in stored))
+            self._backlog.count(stored_blocks=len(stored), stored_tokens=sum(job.tokens for _, job in stored))
             self._drop(lost)
 
     def _give_up(self) -> None:
         """Count whatever the thread leaves behind as dropped."""
         with self._changed:
             self._closing = True
-            self._drop([*self._queue, *self._uncommitted.values()])
-            self._count(pending_bytes=-self._stats.pending_bytes)
-            self._queue.clear()
+            left = [*self._uncommitted.values()]
+            while self._backlog:
+                left += self._backlog.take()
+            self._backlog.count(pending_bytes=-self._backlog.stats.pending_bytes)
             self._uncommitted.clear()
+            self._drop(left)
 
-    def _drop(self, jobs: Sequence[_Job]) -> None:
-        self._count(dropped_blocks=len(jobs), dropped_tokens=sum(job.tokens for job in jobs))
+    def _drop(self, jobs: Sequence[Job]) -> None:
+        self._backlog.drop(jobs)
         self._changed.notify_all()
 
     def _failed(self, doing: str, error: Exception) -> None:
         with self._changed:
-            self._count(errors=1)
+            self._backlog.count(errors=1)
         log.warning("%s failed: %s", doing, error)
-
-    def _count(self, **changes: int) -> None:
-        now = self._stats
-        self._stats = replace(now, **{name: getattr(now, name) + change for name, change in changes.items()})

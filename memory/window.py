@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from streamvlm.errors import BudgetError
-from streamvlm.memory.blocks import KVBlock
+from streamvlm.memory.blocks import About
+from streamvlm.memory.leaving import Leaving
 from streamvlm.memory.policies import WindowPolicy
 from streamvlm.memory.rows import Rows
 from streamvlm.memory.slots import FOREVER, SHARED, SlotCache
@@ -76,7 +77,7 @@ class Window:
         self.cursor = 0  # next rotary position
         self.rebases = 0  # times all positions were shifted back
         self.count = TokenCount()
-        self.on_evict: Callable[[KVBlock], bool] | None = None  # takes what leaves; False if it could not
+        self.on_evict: Callable[[Leaving], bool] | None = None  # takes what leaves; False if it could not
         self._seen = 0  # the cursor as of the last commit
         self._frames = 0
         self._heads: dict[int, Head] = {}
@@ -212,7 +213,7 @@ class Window:
                 f"{self.max_tokens}; give it more capacity or choose a bounded policy"
             )
         for entry in gone:
-            if self.on_evict is not None and not self.policy.recompute and self.on_evict(self.block_of(entry)):
+            if self.on_evict is not None and not self.policy.recompute and self.on_evict(self.copy_of(entry)):
                 self.count.stored += len(entry)
             else:
                 self.count.dropped += len(entry)
@@ -224,14 +225,17 @@ class Window:
         for entry in self.entries if self.on_evict is not None and not self.policy.recompute else ():
             if entry.stop > entry.start:
                 assert self.on_evict is not None
-                self.on_evict(self.block_of(entry))
+                self.on_evict(self.copy_of(entry))
 
-    def block_of(self, entry: WindowEntry) -> KVBlock:
+    def copy_of(self, entry: WindowEntry) -> Leaving:
         """What of an entry can be kept elsewhere."""
-        keys = self.cache.unrotated(entry.slots) if entry.master is None else entry.master
-        values = self.cache.values[:, :, entry.slots.to(self.cache.shape.device)]
+        cache, at = self.cache, entry.slots.to(self.cache.shape.device)
         kind = Kind.TEXT if entry.kind is Kind.TEXT else Kind.VISION
-        return KVBlock(keys, values, entry.relative, entry.extent, kind, entry.start, entry.stop)
+        about = About(entry.relative, entry.extent, kind, entry.start, entry.stop)
+        values = cache.values.index_select(2, at)
+        if entry.master is not None:
+            return Leaving(entry.master, values, about, None, cache.rotary)
+        return Leaving(cache.keys.index_select(2, at), values, about, entry.base, cache.rotary)
 
     def _kill(self, entries: Sequence[WindowEntry]) -> None:
         if entries:

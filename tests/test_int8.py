@@ -51,7 +51,7 @@ def test_what_is_said_after_8_bits(family: str) -> None:
         stream = driver.watch(random_blocks(model, 12), window_seconds=3.0, max_answer_tokens=4, store="unused")
         left: list[KVBlock] = []
         driver.step(1)
-        window_of(stream).on_evict = lambda block, left=left: not left.append(block)
+        window_of(stream).on_evict = lambda leaving, left=left: not left.append(leaving.block())
         driver.run()
         answer = Answer("what was it?", None, lambda: None)
         reader = make_reader(model, window_of(stream), answer, SamplingConfig(temperature=0.0), 1)

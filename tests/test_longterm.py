@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,16 @@ from torch.testing import assert_close
 
 from streamvlm import Agent, FingerprintError, SamplingConfig, StoreError, WatchConfig
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.longterm import LongTermMemory
 from streamvlm.engine.reader import make_reader
 from streamvlm.memory.blocks import BlockRun, KVBlock
+from streamvlm.memory.codecs import encode
+from streamvlm.memory.leaving import Leaving, settled
 from streamvlm.memory.recalling import recall
 from streamvlm.models.attention import Backend
-from streamvlm.types import Kind
+from streamvlm.settings import Codec
 
+Options = dict[str, bool]
 STORED = WatchConfig(window_seconds=3.0, max_answer_tokens=12, retrieve_tokens=400)
 
 
@@ -49,7 +55,7 @@ def test_recalling_every_block_equals_attending_to_the_whole_cache(family: str, 
         if recalls:
             first = next(i for i, e in enumerate(window.entries) if not e.movable)
             middle = window.entries[first : first + 5]
-            stored = [window.block_of(e) for e in middle]
+            stored = [window.copy_of(e).block() for e in middle]
             for entry in middle:  # as if they had been evicted before the question
                 window.cache.birth[entry.slots] = 10**9
             recall(window, reader.handle, [BlockRun.of(stored)])
@@ -63,19 +69,45 @@ def test_recalling_every_block_equals_attending_to_the_whole_cache(family: str, 
     assert text == again
 
 
-def test_stored_keys_come_back_as_they_left(agent: Agent, tmp_path: Path) -> None:
-    """Through eviction, fp16, the disk and back: the twin that evicts nothing has the same keys and values."""
-    model = agent.model
-    kept: list[KVBlock] = []
+@pytest.mark.parametrize("codec", ["fp16", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.inference_mode()
+def test_what_is_stored_is_what_the_slots_held(
+    family: str, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, though the spiller comes to it only when the slots have long been used again."""
+    model, over = random_model(family), threading.Event()
+
+    def late(blocks: Sequence[Leaving]) -> list[KVBlock]:
+        assert over.wait(LONG)
+        return settled(blocks)
+
+    monkeypatch.setattr("streamvlm.memory.spill.settled", late)
+    config = replace(STORED, store=str(tmp_path / "m"), store_codec=codec)
+    memory = LongTermMemory(tmp_path / "m", model, config, resume=False, wake=lambda: None)
     driver = Driver(model)
-    stream = driver.watch(random_blocks(model, 16), window_seconds=3.0)
+    stream = driver.watch(random_blocks(model, 40), window_seconds=3.0)
     driver.step()
-    window_of(stream).on_evict = lambda block: not kept.append(block)  # type: ignore[func-returns-value]
+    window, wanted = window_of(stream), []
+
+    def keep(leaving: Leaving) -> bool:
+        (entry,) = (e for e in window.entries if e.start == leaving.start and e.stop > e.start)
+        keys, values = window.cache.unrotated(entry.slots), window.cache.values[:, :, entry.slots]
+        wanted.append((entry.start, encode(codec, keys, values)))
+        return memory.keep(leaving)
+
+    window.on_evict = keep
     driver.run()
-    assert len(kept) > 8 and all(b.kind is Kind.VISION for b in kept)
     stats = stream.stats
-    assert stats.tokens_stored == sum(map(len, kept)) > 0
-    assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored + stats.tokens_dropped
+    assert stats.tokens_stored > 0 and stats.tokens_dropped == 0
+    assert stats.tokens_seen == stats.tokens_window + stats.tokens_stored
+    over.set()
+    assert memory._spiller.drain(LONG)
+    stored = [(entry.start, memory.store.encoded(entry).payload) for entry in memory.store.blocks()]
+    memory.close()
+    assert len(stored) == len(wanted) > 24
+    for (mine, payload), (start, expected) in zip(stored, wanted, strict=True):
+        assert mine == start and torch.equal(payload, expected)
 
 
 def test_a_question_finds_what_left_the_window(agent: Agent, tmp_path: Path) -> None:
@@ -123,17 +155,29 @@ def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent
     assert said[0][1] and said[0][2] is not None and said[0][2] > 10
 
 
-def test_a_question_about_a_stretch_sees_that_stretch_and_not_the_window(agent: Agent, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("question", "between", "options", "alone"),
+    [
+        ("what was there?", (2.0, 5.0), {}, True),
+        ("what was there at 0:03?", None, {}, True),
+        ("what was there at 0:03?", None, {"retrieve_beside": True}, False),
+        ("what was there at 0:18?", None, {}, False),  # that is in the window
+        ("what is there?", None, {}, False),
+    ],
+)
+def test_a_question_about_what_has_left_the_window_sees_that_and_not_the_window(
+    agent: Agent, tmp_path: Path, question: str, between: tuple[float, float] | None, options: Options, alone: bool
+) -> None:
     """Two streams that differ only in what came after: asked about before, they say the same."""
-
-    def watch(later: int) -> tuple[str, object]:
+    said = []
+    for later in (2, 3):
         shown = [*list(frames(16, seed=1)), *list(frames(40, seed=later))[16:]]
-        with agent.watch(iter(shown), store=str(tmp_path / str(later))) as stream:
+        with agent.watch(iter(shown), store=str(tmp_path / str(later)), **options) as stream:
             stream.wait(LONG)
-            answer = stream.ask("what was there?", between=(2.0, 5.0), temperature=1.0, seed=6)
-            return answer.text(LONG), [(m.start, m.stop) for m in answer.recalled]
-
-    assert watch(2) == watch(3)
+            answer = stream.ask(question, between=between, temperature=1.0, seed=6)
+            said.append(answer.text(LONG))
+            assert bool(answer.in_view) != alone, "pictures of the window are evidence only where it was seen"
+    assert said[0] == said[1] or not alone
 
 
 def test_a_quota_drops_the_oldest_and_what_is_left_is_still_found(agent: Agent, tmp_path: Path) -> None:

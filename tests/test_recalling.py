@@ -54,7 +54,7 @@ def written(model: VisionLanguageModel, backend: Backend, *, recalls: bool, patc
     middle = window.entries[first : first + MIDDLE]
     layers = range(model.text_spec.layers)
     if recalls:
-        stored = [window.block_of(e) for e in middle]
+        stored = [window.copy_of(e).block() for e in middle]
         for entry in middle:  # as if they had been evicted before the question
             window.cache.birth[entry.slots] = 10**9
         recall(window, reader.handle, [run_of(stored[MIDDLE - share_of(n) :], n) for n in layers])
@@ -100,7 +100,7 @@ def test_every_layer_spans_the_same_positions() -> None:
     stream = driver.watch(blocks, window_seconds=4.0, max_answer_tokens=6, store="unused")
     left: list[KVBlock] = []
     driver.step(1)
-    window_of(stream).on_evict = lambda block: not left.append(block)  # type: ignore[func-returns-value]
+    window_of(stream).on_evict = lambda leaving: not left.append(leaving.block())  # type: ignore[func-returns-value]
     driver.run()
     window, cache = window_of(stream), window_of(stream).cache
     free = cache.free

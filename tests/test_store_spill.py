@@ -131,6 +131,23 @@ def test_what_goes_wrong_is_counted(store: BlockStore, monkeypatch: pytest.Monke
     assert (spiller.stats.stored_blocks, spiller.stats.dropped_blocks, spiller.stats.errors) == (3, 2, 2)
 
 
+def test_a_block_that_cannot_be_prepared_costs_itself_alone(store: BlockStore) -> None:
+    stored: list[tuple[Entry, object]] = []
+
+    def prepare(made: KVBlock, note: object) -> tuple[KVBlock, object]:
+        if note == 2:
+            raise ValueError("no vectors")
+        return replace(made, stream="porch"), f"{note} by {threading.current_thread().name}"
+
+    spiller = Spiller(store, prepare=prepare, on_stored=stored.extend)
+    for number in range(5):
+        assert spiller.offer(block(number), note=number)
+    assert spiller.close(PATIENCE)
+    check_accounts(spiller, 5)
+    assert (spiller.stats.stored_blocks, spiller.stats.dropped_blocks, spiller.stats.errors) == (4, 1, 1)
+    assert [(entry.stream, note) for entry, note in stored] == [("porch", f"{n} by spill") for n in (0, 1, 3, 4)]
+
+
 def test_blocks_of_a_failed_sync_count_as_dropped(store: BlockStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(_: int) -> None:
         raise OSError(5, "Input/output error")

@@ -13,6 +13,7 @@ from torch import Tensor
 from training import MICRO
 
 from streamvlm.memory.blocks import BlockRun, KVBlock
+from streamvlm.memory.leaving import Leaving
 from streamvlm.memory.policies import SinkWindow
 from streamvlm.memory.recalling import recall
 from streamvlm.models.base import VisionLanguageModel
@@ -55,8 +56,8 @@ def test_a_question_sees_what_is_brought_back_from_where_it_was_trained_to(embed
     window = make_window(embedded, rebase_at=8192)
     window.policy = SinkWindow(seconds=WINDOW)
 
-    def keep(block: KVBlock) -> bool:
-        left.append(block)
+    def keep(leaving: Leaving) -> bool:
+        left.append(leaving.block())
         return True
 
     window.on_evict = keep

@@ -1,6 +1,7 @@
 """LongTermMemory: what left one stream's window, on disk, and the way back for the questions that need it.
 
-    evict -> offer -> [spill thread] store + index            question -> probe -> [search thread] blocks -> reader
+    evict -> copy -> [spill thread] un-rotate, store, index
+    question -> probe -> [search thread] blocks -> reader
 
 Nothing here makes a step wait: what cannot be stored in time is dropped and counted, and a question that is being
 looked up simply has no rows in the steps meanwhile.
@@ -21,17 +22,19 @@ from torch import Tensor
 from streamvlm.engine.evidence import Moment, RecallCost, Recalled, Search
 from streamvlm.engine.finding import STREAM, make_finder
 from streamvlm.engine.identity import fingerprint_of
-from streamvlm.engine.looks import Looks, newest_by
+from streamvlm.engine.looks import Look, Looks, newest_by
 from streamvlm.engine.sessions import Session, next_session
 from streamvlm.errors import StoreError
 from streamvlm.memory.blocks import BlockShape, KVBlock
 from streamvlm.memory.catalogue import Entry
+from streamvlm.memory.leaving import Leaving
 from streamvlm.memory.loading import Loaded
 from streamvlm.memory.log import StoreOptions
 from streamvlm.memory.spill import Spiller
 from streamvlm.memory.store import BlockStore
 from streamvlm.memory.window import Window
 from streamvlm.models.base import VisionLanguageModel
+from streamvlm.pruning.economy import Economy
 from streamvlm.retrieval.external import Embedder
 from streamvlm.retrieval.selection import Budget, Candidate, TopK, candidates, select
 from streamvlm.retrieval.spans import time_spans
@@ -103,7 +106,7 @@ class LongTermMemory:
             self.store.close()  # nobody else could open it while we hold its lock
             raise
         self._pins = model.device.type == "cuda"
-        self._spiller = Spiller(self.store, device=model.device, on_stored=self._stored)
+        self._spiller = Spiller(self.store, device=model.device, prepare=self._prepare, on_stored=self._stored)
         self._searchers = ThreadPoolExecutor(SEARCHERS, thread_name_prefix="streamvlm-recall")
         self._refused = 0  # tokens that `keep` could not take
         self._outgrown = 0  # tokens dropped for the quota
@@ -143,13 +146,23 @@ class LongTermMemory:
         self.began = session.start
         return session
 
-    def keep(self, block: KVBlock) -> bool:
+    def taker(self, economy: Economy | None) -> Callable[[Leaving], bool]:
+        """`keep` for what leaves a window, of which an `economy` may leave out rows."""
+        if economy is None:
+            return self.keep
+        keep = economy.before(self.keep)
+        return lambda leaving: keep(leaving.block())
+
+    def keep(self, block: KVBlock | Leaving) -> bool:
         """Take what leaves the window. Never blocks; False if it had to be dropped."""
-        look = self.looks.take(block.start)
-        vectors = self._finder.vectors(block, look)
-        taken = self._spiller.offer(replace(block, stream=STREAM, thumbnail=look.picture), note=vectors)
+        taken = self._spiller.offer(block, note=self.looks.take(block.start))
         self._refused += 0 if taken else len(block)
         return taken
+
+    def _prepare(self, block: KVBlock, look: object) -> tuple[KVBlock, object]:
+        """What is stored of a block, and what the index holds of it; runs on the spiller's thread."""
+        assert isinstance(look, Look)
+        return replace(block, stream=STREAM, thumbnail=look.picture), self._finder.vectors(block, look)
 
     def _stored(self, entries: Sequence[tuple[Entry, object]]) -> None:
         for entry, vectors in entries:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from streamvlm.engine.evidence import Glimpse, Search
 from streamvlm.engine.longterm import outcome
-from streamvlm.engine.moments import told
+from streamvlm.engine.moments import NEAR, told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError
@@ -52,7 +52,7 @@ def look_up(stream: StreamState, readers: Sequence[Reader]) -> None:
 
 def _give(stream: StreamState, reader: Reader) -> None:
     assert stream.window is not None and reader.lookup is not None and reader.lookup.found is not None
-    recalled, begun, alone = outcome(reader.lookup.found), time.monotonic(), _alone(reader)
+    recalled, begun, alone = outcome(reader.lookup.found), time.monotonic(), _alone(stream, reader)
     lookup, reader.lookup = reader.lookup, None
     if recalled.layers and reader.writes:
         try:
@@ -71,8 +71,10 @@ def _give(stream: StreamState, reader: Reader) -> None:
     reader.answer.remember(replace(recalled, cost=cost), in_view)
 
 
-def _alone(reader: Reader) -> bool:
-    """Whether it is about a stretch of which the recent window holds nothing."""
+def _alone(stream: StreamState, reader: Reader) -> bool:
+    """Whether it is about a stretch, named by its caller or its own words, of which the recent window holds nothing."""
     assert reader.lookup is not None
-    between, evidence = reader.lookup.between, reader.answer.evidence
-    return between is not None and not (evidence and evidence[-1][0] < between[1] and between[0] < evidence[-1][1])
+    stretch, evidence = reader.lookup.between, reader.answer.evidence
+    if stretch is None and reader.moment is not None and not stream.config.retrieve_beside:
+        stretch = (reader.moment - NEAR, reader.moment + NEAR)
+    return stretch is not None and not (evidence and evidence[-1][0] < stretch[1] and stretch[0] < evidence[-1][1])

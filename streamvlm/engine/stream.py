@@ -187,8 +187,7 @@ class StreamState:
         self.budget = plan_budget(self.config, size_of(self, prefix, block))
         window = open_window(self.model, self.config, self.budget)
         if self.memory is not None:
-            keep = self.memory.keep
-            window.on_evict = keep if self.economy is None else self.economy.before(keep)
+            window.on_evict = self.memory.taker(self.economy)
         return window
 
     def _make_room(self, window: Window, segments: list[Segment]) -> bool:
