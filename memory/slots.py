@@ -25,7 +25,7 @@ FREE, SHARED = -1, 0
 FOREVER = torch.iinfo(torch.int64).max
 
 Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""int64 positions [n, 3] to float32 cos and sin [n, head_dim]."""
+"""int64 positions [n, 3] to float32 cos and sin [n, head_dim]. The engine's thread and the spiller's call it."""
 
 
 def rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -200,7 +200,8 @@ def keys_at(family: str, positions: Tensor) -> Tensor:
     ids = positions[None, :, 0] if family == "llava_onevision" else positions.T[:, None]
     cache = DynamicCache()
     tower = official(family).model.language_model
-    tower(inputs_embeds=embeds, position_ids=ids, **{cache_argument(type(tower)): cache})
+    name = cache_argument(type(tower))  # type: ignore[arg-type]
+    tower(inputs_embeds=embeds, position_ids=ids, **{name: cache})
     keys: Tensor = cache.layers[0].keys[0]
     return keys
 

@@ -48,7 +48,8 @@ def test_tiled_attention_is_masked_attention_and_so_are_its_gradients() -> None:
     shapes = ((1, heads, 2 * n - 100, d), (1, kv, 2 * n - 100, d), (1, kv, 2 * n - 100, d))
     query, key, value = (torch.randn(shape, generator=rng, requires_grad=True) for shape in shapes)
     mine, _ = tiled_attention(torch.nn.Identity(), query, key, value, None, d**-0.5, tiles=tiles(mask, there))
-    dense = torch.block_diag(mask[0, 0], mask[1, 0, :-100, :-100]).bool()
+    dense = torch.zeros(2 * n - 100, 2 * n - 100, dtype=torch.bool)
+    dense[:n, :n], dense[n:, n:] = mask[0, 0], mask[1, 0, :-100, :-100]
     oracle = scaled_dot_product_attention(query, key, value, dense, enable_gqa=True).transpose(1, 2)
     torch.testing.assert_close(mine, oracle, atol=1e-5, rtol=1e-5)
     weight = torch.randn(mine.shape, generator=rng)
