@@ -148,7 +148,7 @@ class LongTermMemory:
 
     def taker(self, economy: Economy | None) -> Callable[[Leaving], bool]:
         """`keep` for what leaves a window, of which an `economy` may leave out rows."""
-        if economy is None:
+        if economy is None or not economy.compresses:
             return self.keep
         keep = economy.before(self.keep)
         return lambda leaving: keep(leaving.block())

@@ -99,6 +99,11 @@ class Economy:
                     if isinstance(stage, Adjustable):
                         stage.strictness = strictness
 
+    @property
+    def compresses(self) -> bool:
+        """Whether it leaves out rows of what leaves the window."""
+        return bool(self._compressors)
+
     def before(self, keep: Callable[[KVBlock], bool]) -> Callable[[KVBlock], bool]:
         """`keep`, given only the rows of what leaves the window that the compressors choose."""
 
