@@ -127,7 +127,7 @@ class WatchConfig:
     retrieve_tokens: int = 512  # tokens brought back for one question at most
     retrieve_blocks: int = 12  # temporal patches brought back for one question at most
     retrieve_method: RetrieveMethod = "mean_key"  # by keys; embedding: by pictures and the question's text
-    retrieve_beside: bool = False  # of a moment that has left the window, also show the window beside what was stored
+    keep_window: bool = False  # of a moment that has left the window, also show the window beside what was stored
     retrieve_selection: RetrieveSelection = "shared"  # the same for all layers of the model, or per_layer
 
     def __post_init__(self) -> None:

@@ -136,7 +136,7 @@ class Stream(Thinking):
         Returns at once; perception goes on while the answer is written. An unpaced file plays on to `at`.
         With a `store`, what has left the window and matters to the question is brought back for it, from where its own
         words point ("at 2:10", "an hour ago"), else from anywhere. What is stored of one named moment is shown instead
-        of the window, or with `retrieve_beside` beside it. With `between` (start, stop) in seconds, the
+        of the window, or with `keep_window` beside it. With `between` (start, stop) in seconds, the
         question is about that stretch: what is stored of it is shown instead of the window. With `memory=False` nothing
         is brought back, with `notes=False` no note is shown: the answer is that of a stream without. With `noted=False`
         the answer becomes no note for later questions. By default all that the stream keeps is used. `sampling` are

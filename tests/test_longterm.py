@@ -160,7 +160,7 @@ def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent
     [
         ("what was there?", (2.0, 5.0), {}, True),
         ("what was there at 0:03?", None, {}, True),
-        ("what was there at 0:03?", None, {"retrieve_beside": True}, False),
+        ("what was there at 0:03?", None, {"keep_window": True}, False),
         ("what was there at 0:18?", None, {}, False),  # that is in the window
         ("what is there?", None, {}, False),
     ],

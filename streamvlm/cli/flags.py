@@ -54,7 +54,7 @@ HELP = {
     "retrieve_tokens": "tokens brought back for one question at most",
     "retrieve_blocks": "temporal patches brought back for one question at most",
     "retrieve_method": "how they are found: by the model's keys, or embedding: by pictures and the question's text",
-    "retrieve_beside": "show the window beside what is stored of a moment that a question names",
+    "keep_window": "keep the window in view too when a question names a moment that is only stored",
     "retrieve_selection": "for all layers of the model the same, or for each its own",
     "backend": "how attention is computed",
     "decode_workers": "threads that decode a local MP4 or Matroska file",

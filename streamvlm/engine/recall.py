@@ -75,6 +75,6 @@ def _alone(stream: StreamState, reader: Reader) -> bool:
     """Whether it is about a stretch, named by its caller or its own words, of which the recent window holds nothing."""
     assert reader.lookup is not None
     stretch, evidence = reader.lookup.between, reader.answer.evidence
-    if stretch is None and reader.moment is not None and not stream.config.retrieve_beside:
+    if stretch is None and reader.moment is not None and not stream.config.keep_window:
         stretch = (reader.moment - NEAR, reader.moment + NEAR)
     return stretch is not None and not (evidence and evidence[-1][0] < stretch[1] and stretch[0] < evidence[-1][1])
