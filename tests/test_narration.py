@@ -21,11 +21,18 @@ def lines(narration: Narration, said: Iterable[tuple[float, str]]) -> list[tuple
     return [(time, line) for time, text in said if (line := narration.line(time, text))]
 
 
-def test_the_same_line_within_two_seconds_is_one_event() -> None:
-    said = [(1, "a ball enters"), (2, "a ball enters"), (4, "a ball enters"), (7, "a ball enters")]
-    assert lines(Narration(), said) == [(1, "a ball enters"), (7, "a ball enters")]
+def test_what_is_said_again_the_second_after_is_one_event() -> None:
+    said = [(1, "a ball enters"), (2, "a ball enters"), (3, "a ball enters"), (5, "a ball enters")]
+    assert lines(Narration(), said) == [(1, "a ball enters"), (5, "a ball enters")]
     other = [(1, "a"), (2, "b"), (3, "a")]
     assert lines(Narration(), other) == other
+    slow = [(4, "a"), (8, "a"), (12, "b"), (16, "a")]
+    assert lines(Narration(4.0), slow) == [(4, "a"), (12, "b"), (16, "a")]
+
+
+def test_of_several_events_in_a_line_only_the_new_ones_are_told() -> None:
+    said = [(1, "a; b"), (2, "b ;c"), (3, "b; nothing."), (4, "nothing"), (5, "b")]
+    assert lines(Narration(), said) == [(1, "a; b"), (2, "c"), (5, "b")]
 
 
 def test_nothing_is_no_event() -> None:

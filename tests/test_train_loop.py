@@ -20,7 +20,7 @@ from streamvlm.train.architecture import load_model
 from streamvlm.train.checkpoint import trained
 from streamvlm.train.curves import draw_curves
 from streamvlm.train.journal import Journal
-from streamvlm.train.loop import Trainer
+from streamvlm.train.loop import Trainer, precision
 from streamvlm.train.run import Run
 
 HERE = Path(__file__).parent
@@ -240,6 +240,15 @@ def test_a_record_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(setting: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Run(Path("x"), **setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("able", "used"), [(True, "bf16"), (False, "no")])
+def test_bfloat16_is_not_chosen_where_the_cpu_has_no_instructions_for_it(
+    able: bool, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: able)
+    assert precision(Run(Path("x"), device="cpu")) == used
+    assert precision(Run(Path("x"), device="cpu", mixed_precision="bf16")) == "bf16"
 
 
 def test_bfloat16_trains_and_resumes_exactly(out: Path) -> None:

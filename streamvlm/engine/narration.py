@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from streamvlm import prompts
 
 LIMIT = 48  # tokens of a line
-SAME_WITHIN = 2.0  # seconds; a line said again sooner is the same event, still going on
+_STILL = 1.5  # turns; what is said again within them is the same event, still going on or just over
+_NONE = ("", prompts.NOTHING)
 
 
 @dataclass(slots=True)
@@ -21,8 +22,8 @@ class Narration:
     asking: bool = False
     skipped: int = 0  # seconds that went by while the one before was still being narrated
     _asked: float = -math.inf
-    _line: str = ""
-    _said: float = -math.inf
+    _clauses: frozenset[str] = frozenset()  # of the last line that said anything
+    _said: float = -math.inf  # seconds, when that was
 
     def saw(self, time: float) -> None:
         """A block was seen; is it time?"""
@@ -34,10 +35,14 @@ class Narration:
         self.due = True
 
     def line(self, time: float, text: str) -> str:
-        """The event in what the model wrote about the second up to `time`; "" if it is none, or no new one."""
-        line = " ".join(text.split())
-        if line.lower().rstrip(".") in ("", prompts.NOTHING):
-            return ""
-        again = line == self._line and time - self._said <= SAME_WITHIN + 1e-6
-        self._line, self._said = line, time
-        return "" if again else line
+        """What is new in what the model wrote about the second up to `time`; "" if nothing is.
+
+        A line is one event or several, with semicolons between them.
+        """
+        said = [
+            clause for part in text.split(";") if (clause := " ".join(part.split())).rstrip(".").lower() not in _NONE
+        ]
+        again = self._clauses if time - self._said <= _STILL * self.every else frozenset()
+        if said:
+            self._clauses, self._said = frozenset(said), time
+        return "; ".join(clause for clause in said if clause not in again)

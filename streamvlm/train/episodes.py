@@ -18,6 +18,7 @@ from streamvlm.train.reminders import noted, reminded
 from streamvlm.train.shots import Recollection, Shot, brought_back
 from streamvlm.world import standing
 from streamvlm.world.choices import lettered
+from streamvlm.world.conditions import SECOND
 from streamvlm.world.kinds import make, moment
 from streamvlm.world.questions import Question, restyle
 from streamvlm.world.story import Story
@@ -245,7 +246,7 @@ class _Author:
 
     def _busy(self, time: float) -> bool:
         event = self.story.event_at(time)
-        return event.kind != "start" and time < event.stop + standing.SECOND
+        return event.kind != "start" and time < event.stop + SECOND
 
     def _earlier(self, shot: int) -> Asked | None:
         """About a frame that was seen earlier, in the window or brought back, named by the time before it."""
@@ -267,7 +268,7 @@ class _Author:
 
 def _shown(line: Sequence[Shot], index: int) -> bool:
     """Whether the second before a shot is there to be seen as well."""
-    return index > 1 and line[index].pts - line[index - 2].pts <= 2 * standing.SECOND / 1.9
+    return index > 1 and line[index].pts - line[index - 2].pts <= 2 * SECOND / 1.9
 
 
 def _strides(clips: Clips, recipe: Recipe) -> list[int]:

@@ -19,7 +19,7 @@ from streamvlm.settings import ModelConfig
 from streamvlm.train.collate import Collator, StreamBatch, Weights
 from streamvlm.train.conversations import Chunk, Conversation, cut
 from streamvlm.train.finetune_plan import FinetunePlan
-from streamvlm.train.loop import MicroBatch
+from streamvlm.train.loop import MicroBatch, precision
 from streamvlm.train.method import Prepared
 from streamvlm.train.readers import read_files
 from streamvlm.train.schedule import warm_cosine
@@ -173,7 +173,7 @@ def weigh(chunks: Sequence[Chunk]) -> Weights:
 def load_for_training(plan: FinetunePlan, device: torch.device) -> VisionLanguageModel:
     """The checkpoint. Weights that learn are float32; frozen ones under LoRA may be bfloat16 on a GPU."""
     frozen = plan.method.kind == "lora" and not plan.method.train_vision
-    half = device.type == "cuda" and frozen and plan.run.mixed_precision == "bf16"
+    half = device.type == "cuda" and frozen and precision(plan.run) == "bf16"
     return load_model(
         ModelConfig(
             model=plan.model,

@@ -65,6 +65,17 @@ class Course(Protocol):
         """Write a folder that `--model` accepts."""
 
 
+def precision(run: Run) -> str:
+    """What matrices are multiplied in. `auto` is bfloat16, but float32 on a CPU without instructions for it, which
+    would multiply sixty times slower.
+    """
+    if run.mixed_precision != "auto":
+        return run.mixed_precision
+    if run.device == "cpu" or not torch.accelerator.is_available():
+        return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    return "bf16"
+
+
 def open_accelerator(run: Run) -> Accelerator:
     """The processes and devices of this run, and torch's seed, for the weights that begin at random.
 
@@ -77,7 +88,7 @@ def open_accelerator(run: Run) -> Accelerator:
     # A stage may leave the vision tower or a head out of its loss.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     cpu = run.device == "cpu"
-    accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=cpu, kwargs_handlers=[unused])
+    accelerator = Accelerator(mixed_precision=precision(run), cpu=cpu, kwargs_handlers=[unused])
     if accelerator.distributed_type not in _REPLICATED:
         raise ValueError(f"launched as {accelerator.distributed_type.value}; supported are one process and plain DDP")
     if run.micro_batches % accelerator.num_processes:

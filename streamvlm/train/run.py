@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Run:
     init: str | None = None  # a folder with weights to begin from instead of random ones
     threads: int = 0  # of each process on a CPU; 0 leaves the choice to torch
     device: str = "auto"  # or cpu
-    mixed_precision: str = "bf16"  # no, bf16, fp16; the weights themselves stay in their own type
+    mixed_precision: str = "auto"  # or no, bf16, fp16; the weights themselves stay in their own type
     micro_batches: int = 1  # a step's gradient is the mean over this many batches, shared out among the processes
     weight_decay: float = 0.02
     clip: float = 1.0  # largest norm of a step's gradient

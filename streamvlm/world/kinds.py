@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from streamvlm.world import backward, forward, standing
 from streamvlm.world.choices import options_for
+from streamvlm.world.conditions import SECOND, ended, sharp
 from streamvlm.world.questions import TASKS, Question, ask
 from streamvlm.world.story import Story
 from streamvlm.world.view import View, around
@@ -80,13 +81,13 @@ def was(view: View, task: str, time: float, named: str) -> Question | None:
 
 def happened(story: Story, time: float, named: str) -> Question | None:
     """What was over in the second before an earlier `time`."""
-    since = time - standing.SECOND
-    ended = standing.ended(story, since, time)
-    if len(ended) != 1 or not (standing.sharp(story, since) and standing.sharp(story, time)):
+    since = time - SECOND
+    over = ended(story, since, time)
+    if len(over) != 1 or not (sharp(story, since) and sharp(story, time)):
         return None
     near = [statement(e) for e in story.between(max(0.0, time - 12), time + 8)]
-    others = tuple(dict.fromkeys(n for n in near if n != statement(ended[0])))[:3]
-    return Question("episode", f"what happened {named}?", statement(ended[0]), around(ended[0]), others)
+    others = tuple(dict.fromkeys(n for n in near if n != statement(over[0])))[:3]
+    return Question("episode", f"what happened {named}?", statement(over[0]), around(over[0]), others)
 
 
 def is_over(question: Question, view: View) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from streamvlm.world.conditions import SECOND, facts, in_place, just_now, there_is
 from streamvlm.world.scene import COLORS, PLACES, SHAPES, Scene
-from streamvlm.world.standing import SECOND, just_now
 from streamvlm.world.story import Event, Story
 from streamvlm.world.wording import look, statement
 
@@ -127,15 +127,12 @@ def _condition(scene: Scene, rng: random.Random, never: bool) -> tuple[str, Call
     """A condition on scenes, and the test for it; true of `scene`, unless it is to be one that is `never`."""
     kind = rng.random()
     if kind < 0.4 and (scene.sign or never):
-        text = scene.sign.text if scene.sign and not never else str(rng.randrange(100))
-        return f"the sign shows {text}", lambda s: s.sign is not None and s.sign.text == text
-    if kind < 0.5 and scene.dim:
-        return "the light is dim", lambda s: s.dim
-    some = rng.choice(scene.things) if scene.things and not never else None
-    name = look(some) if some else f"{rng.choice(list(COLORS))} {rng.choice(SHAPES)}"
-    place = some.cell if some else rng.randrange(len(PLACES))
-    if kind < 0.75:
-        condition = f"the {name} is in the {PLACES[place]}"
-        return condition, lambda s: any(look(t) == name and t.cell == place for t in s.things)
-    article = "an" if name.startswith("orange") else "a"
-    return f"there is {article} {name}", lambda s: any(look(t) == name for t in s.things)
+        condition = f"the sign shows {scene.sign.text if scene.sign and not never else rng.randrange(100)}"
+    elif kind < 0.5 and scene.dim:
+        condition = "the light is dim"
+    else:
+        some = rng.choice(scene.things) if scene.things and not never else None
+        name = look(some) if some else f"{rng.choice(list(COLORS))} {rng.choice(SHAPES)}"
+        place = some.cell if some else rng.randrange(len(PLACES))
+        condition = in_place(name, place) if kind < 0.75 else there_is(name)
+    return condition, lambda s: condition in facts(s)

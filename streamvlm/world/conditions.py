@@ -1,0 +1,162 @@
+"""Conditions that somebody may wait for: what is so ("the sign shows 42") and what has just happened."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from streamvlm.world.scene import COLORS, HELD_OUT, PLACES, SHAPES, Scene
+from streamvlm.world.story import Event, Story
+from streamvlm.world.wording import PAST, look, statement
+
+SECOND = 1.0  # for how long something has just happened
+FUZZY = 0.12  # seconds to either side of a border in which an event may be told or not
+_NEAR = 20.0  # seconds before and after, in which other things hold and happen
+_LOOK = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
+_PLACE = re.compile(rf"(?<=the )(?:{'|'.join(sorted(PLACES, key=len, reverse=True))})$")
+_NUMBER = re.compile(r"\d+$")
+_VERB = re.compile(r"(?:entered|left|blinked)$")
+
+
+def facts(scene: Scene) -> list[str]:
+    """Every condition that is so in a scene."""
+    found = [there_is(look(t)) for t in scene.things] + [in_place(look(t), t.cell) for t in scene.things]
+    if scene.sign:
+        found += [f"the sign shows {scene.sign.text}", "there is a sign"]
+    return [*found, "the light is dim"] if scene.dim else found
+
+
+def there_is(name: str) -> str:
+    """That a thing of this look is in sight."""
+    return f"there is {_article(name)} {name}"
+
+
+def in_place(name: str, cell: int) -> str:
+    """Where the thing of this look is."""
+    return f"the {name} is in the {PLACES[cell]}"
+
+
+def just_now(text: str) -> str:
+    """ "the red star entered" as a condition: "the red star just entered"."""
+    words = text.split(" ")
+    verb = next(i for i, w in enumerate(words) if w in PAST)
+    return " ".join([*words[:verb], "just", *words[verb:]])
+
+
+def ended(story: Story, since: float, now: float) -> list[Event]:
+    """Events that were over in (since, now]."""
+    return [e for e in story.between(max(0.0, since - 3), now + 0.01) if since < e.stop <= now]
+
+
+def seen_over(story: Story, now: float) -> list[Event]:
+    """Events that were over in the last second, with those that took a while and ended so near its borders that the
+    frames cannot tell.
+    """
+    near = ended(story, now - SECOND - FUZZY, now + FUZZY)
+    return [e for e in near if now - SECOND < e.stop <= now or e.start < min(now, e.stop)]
+
+
+def sharp(story: Story, border: float) -> bool:
+    """Whether no event ends so near `border` that the frames cannot tell."""
+    return not any(abs(e.stop - border) < FUZZY for e in story.between(max(0.0, border - 3), border + 1))
+
+
+def fact(story: Story, now: float, rng: random.Random) -> tuple[str, bool] | None:
+    """What may be so now, and whether it is. While a scene changes, nothing that is about to change is asked about."""
+    event = story.event_at(now)
+    scenes = (event.after,) if now >= event.stop else (event.before, event.after)
+    so = set.intersection(*(set(facts(scene)) for scene in scenes))
+    open_ = set.union(*(set(facts(scene)) for scene in scenes)) - so
+    if so and rng.random() < 0.5:
+        return _of_a_sort(sorted(so), rng), True
+    near = story.between(max(0.0, now - _NEAR), now + _NEAR)
+    others = sorted({one for other in near for one in facts(other.after)})
+    return _untrue(sorted(so), others, lambda: rng.choice(_facts_of_nowhere(rng)), so | open_, rng)
+
+
+def moment(story: Story, since: float, now: float, rng: random.Random) -> tuple[str, bool] | None:
+    """What may just have happened, and whether it has; `since` is when watching began (seconds)."""
+    if now - since < SECOND:
+        return None
+    near = story.between(max(0.0, now - _NEAR), now + _NEAR)
+    borders = (now - SECOND, now)
+    unsure = {statement(e) for e in near if any(abs(e.stop - b) < FUZZY for b in borders) or e.start <= now < e.stop}
+    true = [t for e in ended(story, now - SECOND, now) if (t := statement(e)) not in unsure]
+    if true and rng.random() < 0.6:
+        return just_now(rng.choice(true)), True
+    # What is going on, or may go on, misleads as well as what has just happened.
+    lately = [statement(e) for e in near if now - 3 < e.stop and e.start < now + 1]
+    made = _untrue(lately, [statement(e) for e in near], lambda: _deed_of_nowhere(rng), {*true, *unsure}, rng)
+    return made and (just_now(made[0]), False)
+
+
+def _untrue(
+    mistaken: Sequence[str], others: Sequence[str], invent: Callable[[], str], true: set[str], rng: random.Random
+) -> tuple[str, bool] | None:
+    """One of: what differs from something `mistaken` for it in a word, what holds at other times, an invention."""
+    for _ in range(8):
+        sort = rng.random()
+        if sort < 0.4 and mistaken:
+            text = altered(_of_a_sort(mistaken, rng), rng)
+        else:
+            text = _of_a_sort(others, rng) if sort < 0.75 and others else invent()
+        if text not in true and not any((m[1], m[2]) in HELD_OUT for m in _LOOK.finditer(text)):
+            return text, False
+    return None
+
+
+def altered(text: str, rng: random.Random) -> str:
+    """A condition or statement with one word of it changed: another look, place, number or deed."""
+    spots = [(p, m) for p in (_LOOK, _PLACE, _NUMBER, _VERB) for m in p.finditer(text)]
+    if not spots:
+        return text
+    pattern, match = rng.choice(spots)
+    if pattern is _LOOK:
+        color, shape = match.groups()
+        new = f"{rng.choice([*COLORS])} {shape}" if rng.random() < 0.5 else f"{color} {rng.choice(SHAPES)}"
+    elif pattern is _NUMBER:
+        digits = list(match[0])
+        digits[rng.randrange(len(digits))] = str(rng.randrange(10))
+        new = str(int("".join(digits)))
+    else:
+        new = rng.choice(PLACES if pattern is _PLACE else ("entered", "left", "blinked"))
+    changed = text[: match.start()] + new + text[match.end() :]
+    return re.sub(r"(?<=there is )an? (?=\w+ \w+)", lambda _: f"{_article(new)} ", changed)
+
+
+def _facts_of_nowhere(rng: random.Random) -> list[str]:
+    name, number = _some_look(rng), rng.randrange(100)
+    return [
+        there_is(name),
+        in_place(name, rng.randrange(len(PLACES))),
+        f"the sign shows {number}",
+        rng.choice(("the light is dim", "there is a sign")),
+    ]
+
+
+def _deed_of_nowhere(rng: random.Random) -> str:
+    some, other = _some_look(rng), _some_look(rng)
+    deeds = ("entered", "left", "blinked", f"moved to the {rng.choice(PLACES)}", f"turned {rng.choice([*COLORS])}")
+    if rng.random() < 0.75:
+        return f"the {some} {rng.choice((*deeds, f'hit the {other}'))}"
+    return rng.choice(
+        (
+            f"the sign changed to {rng.randrange(100)}",
+            *("the sign left", "the camera shook", "the light dimmed", "the light returned", "the scene changed"),
+        )
+    )
+
+
+def _some_look(rng: random.Random) -> str:
+    return rng.choice([f"{c} {s}" for c in COLORS for s in SHAPES if (c, s) not in HELD_OUT])
+
+
+def _of_a_sort(texts: Sequence[str], rng: random.Random) -> str:
+    """One of them; those about the sign and the light, which are few, as often as those about things."""
+    sorts = ([t for t in texts if _LOOK.search(t)], [t for t in texts if not _LOOK.search(t)])
+    return rng.choice(rng.choice([sort for sort in sorts if sort]))
+
+
+def _article(name: str) -> str:
+    return "an" if name.startswith("orange") else "a"
