@@ -70,6 +70,7 @@ class Spiller:
         self._backlog = Backlog(*limits)
         self._drains = 0  # drains in progress: commit as soon as the queue is empty
         self._closing = False
+        self._taken: Sequence[Job] = ()  # out of the backlog, not yet written
         self._uncommitted: dict[int, Job] = {}
         self._commit_at = 0.0  # time.monotonic() at which all that waits is written and committed
         self._failing = False  # the last commit failed
@@ -127,7 +128,7 @@ class Spiller:
             made, note = self._prepare(block.block() if isinstance(block, Leaving) else block, note)
             encoded = Encoded.of(made, self.store.identity.codec)
             copy = self._ring.copy(encoded.payload)
-        except RuntimeError as error:  # out of device memory, most likely
+        except ERRORS as error:  # out of device memory, most likely
             self._failed("copying a block off the device", error)
             return None
         if copy is None:
@@ -149,6 +150,7 @@ class Spiller:
                 self._changed.wait(self._patience())
             jobs = self._backlog.take() if self._awake() or time.monotonic() >= self._commit_at else []
             ending = self._closing and not jobs
+            self._taken = jobs
         if jobs:
             self._put(jobs)
         if self._uncommitted and (ending or self._due()):
@@ -178,6 +180,7 @@ class Spiller:
                     self._ring.release()
                 job.block = job.copy = None
             self._backlog.count(pending_bytes=-sum(job.nbytes for job in jobs))
+            self._taken = ()
             self._uncommitted |= {block_id: job for block_id, job in put if block_id is not None}
             self._drop([job for block_id, job in put if block_id is None])
 
@@ -229,7 +232,7 @@ class Spiller:
         """Count whatever the thread leaves behind as dropped."""
         with self._changed:
             self._closing = True
-            left = [*self._uncommitted.values()]
+            left = [*self._uncommitted.values(), *self._taken]
             while self._backlog:
                 left += self._backlog.take()
             self._backlog.count(pending_bytes=-self._backlog.stats.pending_bytes)

@@ -177,7 +177,8 @@ _RULES: tuple[tuple[str, Meaning], ...] = (  # in this order: words belong to th
     (rf"\b(?P<side>by) (?P<a>{CLOCK})", _bound),
     (rf"\b(?:(?:about|around|roughly|at|some) )*(?P<a>{_AGO})", _around),
     (rf"(?:\bat|@) ?{_ABOUT}(?P<a>{_MOMENT}){_NOT_RATE}", _around),
-    (rf"\b(?:about|around|near|roughly|approximately|the) (?P<a>{CLOCK})", _around),
+    (rf"\b(?:about|around|near|roughly|approximately) (?P<a>{CLOCK})", _around),
+    (rf"\bthe (?P<a>{CLOCK})(?= (?:mark|point|moment|frame)\b|\W*$|[,.;?!])", _around),  # not "the 10:15 train"
     (rf"\b(?P<a>{CLOCK}|{DURATION}) (?:into\b|in(?=\W*$|[,.;?!]))(?: (?:the|this) \w+)?", _around),
     (rf"\bthe (?P<a>{DURATION} mark\b)", _around),
     (rf"\b(?:at|in|near) {_START}", _from_start),

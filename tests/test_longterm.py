@@ -162,6 +162,7 @@ def test_a_question_about_before_the_crash_is_answered_as_before_it(agent: Agent
         ("what was there at 0:03?", None, {}, True),
         ("what was there at 0:03?", None, {"keep_window": True}, False),
         ("what was there at 0:18?", None, {}, False),  # that is in the window
+        ("is what was there at 0:03 still there?", None, {}, False),  # that is about the present, too
         ("what is there?", None, {}, False),
     ],
 )

@@ -22,6 +22,8 @@ from streamvlm.prompts import at_moment
         ("what came before 2:10?", None),
         ("was it there at 0:10 or at 0:20?", None),
         ("what happened at minute 5?", None),
+        ("has the 10:15 train arrived?", None),
+        ("what was on the 2:10 frame?", 130.0),
     ],
 )
 def test_only_a_single_moment_is_named(question: str, moment: float | None) -> None:

@@ -27,7 +27,9 @@ def test_what_is_said_again_the_second_after_is_one_event() -> None:
     other = [(1, "a"), (2, "b"), (3, "a")]
     assert lines(Narration(), other) == other
     slow = [(4, "a"), (8, "a"), (12, "b"), (16, "a")]
-    assert lines(Narration(4.0), slow) == [(4, "a"), (12, "b"), (16, "a")]
+    fast = [(0.5, "a"), (1.0, "b"), (1.5, "A."), (2.0, "a"), (4.0, "a")]
+    assert lines(Narration(0.5), fast) == [(0.5, "a"), (1.0, "b"), (4.0, "a")]
+    assert lines(Narration(4.0), slow) == slow  # no line is about more than the last second
 
 
 def test_of_several_events_in_a_line_only_the_new_ones_are_told() -> None:

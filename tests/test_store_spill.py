@@ -50,6 +50,19 @@ def check_accounts(spiller: Spiller, offered: int) -> None:
     assert (stats.pending_blocks, stats.pending_tokens, stats.pending_bytes) == (0, 0, 0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_leaves_nothing_uncounted(store: BlockStore) -> None:
+    def broken(made: KVBlock, note: object) -> tuple[KVBlock, object]:
+        raise AssertionError(f"{note} of {made}")
+
+    spiller = Spiller(store, SpillOptions(commit_blocks=8), prepare=broken)
+    for number in range(30):
+        spiller.offer(block(number), note=number)
+    assert spiller.drain(PATIENCE) and spiller.close(PATIENCE)
+    check_accounts(spiller, 30)
+    assert spiller.stats.dropped_blocks == 30
+
+
 def test_everything_offered_is_stored_with_its_note(store: BlockStore) -> None:
     stored: list[tuple[Entry, object]] = []
     spiller = Spiller(store, SpillOptions(commit_blocks=8), on_stored=stored.extend)

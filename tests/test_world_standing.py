@@ -109,7 +109,7 @@ def _one_word_off(text: str, other: str) -> bool:
     ("text", "like"),
     [
         ("there is an orange star", r"there is an? \w+ \w+"),
-        ("the red star is in the top left", r"the \w+ \w+ is in the [a-z ]+"),
+        ("the red star is in the top left", rf"the \w+ \w+ is in the (?:{'|'.join(PLACES)})"),
         ("the sign shows 40", r"the sign shows \d{1,2}"),
         ("the red star left", r"the \w+ \w+ (entered|left|blinked)"),
         ("the camera shook", "the camera shook"),

@@ -25,7 +25,7 @@ from streamvlm.world.happenings import Looks
 from streamvlm.world.kinds import KINDS
 from streamvlm.world.questions import TimedQuestion
 from streamvlm.world.story import Story
-from streamvlm.world.truths import Onset, Told, narration, watches_for
+from streamvlm.world.truths import Onset, Told, Watch, narration, watches_for
 
 FIRST_SEED = 3_000_000  # far from those of training (streamvlm/train/tiny.toml)
 LEARNT = range(200_000, 200_008)  # seeds on which the constant answers are counted
@@ -87,6 +87,7 @@ class StreamWorld(Benchmark):
 
     def __init__(self, exams: Exams | None = None) -> None:
         self.exams = exams or Exams()
+        self._conditions: dict[str, list[Watch]] = {}  # by stream: they take reading its whole story
 
     def adjusted(self, **options: Any) -> Self:  # noqa: ANN401
         """With other seeds, sizes or distances."""
@@ -134,7 +135,7 @@ class StreamWorld(Benchmark):
         made = self.exams
         if not made.watches:
             return
-        for number, watch in enumerate(watches_for(self.story(seed), made.seconds, made.watches)):
+        for number, watch in enumerate(self._watched_for(seed)):
             # One that never comes true is due nowhere: any alarm of it is false.
             due = tuple(onset.since for onset in watch.onsets) or (made.seconds,)
             alert = Alert(due, made.seconds, condition=watch.condition, count=None)
@@ -152,7 +153,12 @@ class StreamWorld(Benchmark):
     def onsets(self, sample: Sample) -> Sequence[Onset]:
         """The times a watch came true."""
         number = int(sample.id.rpartition("/")[2])
-        return watches_for(self.story(sample.video), self.exams.seconds, self.exams.watches)[number].onsets
+        return self._watched_for(sample.video)[number].onsets
+
+    def _watched_for(self, video: str) -> list[Watch]:
+        if video not in self._conditions:
+            self._conditions[video] = watches_for(self.story(video), self.exams.seconds, self.exams.watches)
+        return self._conditions[video]
 
     @cached_property
     def _constants(self) -> Mapping[str, str]:

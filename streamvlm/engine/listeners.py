@@ -29,6 +29,7 @@ class Listeners:
         with self._door:
             channel: Channel[StreamEvent] = Channel()
             if self._early is not None:
+                channel.missed = self._early.missed
                 for event in self._early.drain():
                     channel.put(event)
                 self._early = None

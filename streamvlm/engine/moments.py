@@ -6,12 +6,14 @@ makes finding it a matter of matching them, whether it is in the window or was b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from streamvlm.models.base import VisionLanguageModel
 from streamvlm.retrieval.spans import named_moment
 
 NEAR = 2.0  # seconds; a frame farther than this from the moment is not it
+_PRESENT = re.compile(r"\b(?:still|now|yet|since|already|again|anymore|any more|compared?|changed?|same)\b", re.I)
 STRETCH = 4.0  # seconds; a longer stretch is not one moment
 
 
@@ -20,6 +22,11 @@ def moment_of(question: str, between: tuple[float, float] | None, now: float) ->
     if between is None:
         return named_moment(question, now)
     return sum(between) / 2 if between[1] - between[0] <= STRETCH else None
+
+
+def about_now(question: str) -> bool:
+    """Whether its words also ask of the present: "is the star that was there at 0:03 still there?"."""
+    return _PRESENT.search(question) is not None
 
 
 def told(model: VisionLanguageModel, question: str, moment: float | None, frames: Iterable[float]) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamvlm import prompts
 
 LIMIT = 48  # tokens of a line
-_STILL = 1.5  # turns; what is said again within them is the same event, still going on or just over
-_NONE = ("", prompts.NOTHING)
+_STILL = 1.5  # seconds; what is said again within them is the same event, still going on or just over
 
 
 @dataclass(slots=True)
@@ -22,8 +21,7 @@ class Narration:
     asking: bool = False
     skipped: int = 0  # seconds that went by while the one before was still being narrated
     _asked: float = -math.inf
-    _clauses: frozenset[str] = frozenset()  # of the last line that said anything
-    _said: float = -math.inf  # seconds, when that was
+    _said: dict[str, float] = field(default_factory=dict)  # what was said lately, and when last, in seconds
 
     def saw(self, time: float) -> None:
         """A block was seen; is it time?"""
@@ -39,10 +37,12 @@ class Narration:
 
         A line is one event or several, with semicolons between them.
         """
-        said = [
-            clause for part in text.split(";") if (clause := " ".join(part.split())).rstrip(".").lower() not in _NONE
-        ]
-        again = self._clauses if time - self._said <= _STILL * self.every else frozenset()
-        if said:
-            self._clauses, self._said = frozenset(said), time
-        return "; ".join(clause for clause in said if clause not in again)
+        lately = {said: when for said, when in self._said.items() if time - when <= _STILL}
+        found = {_plain(clause): clause for part in text.split(";") if (clause := " ".join(part.split()))}
+        found.pop(prompts.NOTHING, None)
+        self._said = lately | dict.fromkeys(found, time)
+        return "; ".join(clause for plain, clause in found.items() if plain not in lately)
+
+
+def _plain(clause: str) -> str:
+    return clause.rstrip(".").lower()

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from streamvlm.engine.evidence import Glimpse, Search
 from streamvlm.engine.longterm import outcome
-from streamvlm.engine.moments import NEAR, told
+from streamvlm.engine.moments import NEAR, about_now, told
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.stream import StreamState
 from streamvlm.errors import BudgetError
@@ -75,6 +75,7 @@ def _alone(stream: StreamState, reader: Reader) -> bool:
     """Whether it is about a stretch, named by its caller or its own words, of which the recent window holds nothing."""
     assert reader.lookup is not None
     stretch, evidence = reader.lookup.between, reader.answer.evidence
-    if stretch is None and reader.moment is not None and not stream.config.keep_window:
+    past = not (stream.config.keep_window or about_now(reader.answer.question))
+    if stretch is None and reader.moment is not None and past:
         stretch = (reader.moment - NEAR, reader.moment + NEAR)
     return stretch is not None and not (evidence and evidence[-1][0] < stretch[1] and stretch[0] < evidence[-1][1])

@@ -63,7 +63,7 @@ class _Tiled(torch.autograd.Function):
             rows, keys, values = _flat(query, tile), key[:, tile.columns], value[:, tile.columns]
             scores = rows @ keys.transpose(1, 2)
             scores.view(*query.shape[:2], *tile.bias.shape).add_(tile.bias)
-            weights = scores.softmax(-1)
+            weights = scores.softmax(-1).to(scores.dtype)  # autocast on CUDA makes it float32
             out[:, :, tile.rows] = (weights @ values).view_as(out[:, :, tile.rows])
             kept += [rows, keys, values, weights]
         ctx.parts, ctx.length = parts, key.shape[1]

@@ -18,7 +18,7 @@ from streamvlm.train.clips import Clips, load_clips
 from streamvlm.train.episodes import SCENES, Recipe, make_episode, usual
 from streamvlm.train.gallery import Features, Gallery
 from streamvlm.train.learner import Labels, Learner, Score
-from streamvlm.train.loop import MicroBatch
+from streamvlm.train.loop import MicroBatch, precision
 from streamvlm.train.odds import Odds
 from streamvlm.train.packing import PADDING, Batch, Happenings, Packer, Pointers
 from streamvlm.train.plan import Plan, Stage
@@ -58,7 +58,9 @@ class Curriculum:
         """Everything the weights depend on but the number of processes."""
         plan = self.plan
         run = plan.run
-        return str((plan.stages, plan.cuts, plan.slow, plan.shape, run.seed, run.init, run.micro_batches))
+        return str(
+            (plan.stages, plan.cuts, plan.slow, plan.shape, run.seed, run.init, run.micro_batches, precision(run))
+        )
 
     @property
     def learner(self) -> Learner:

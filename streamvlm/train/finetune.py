@@ -49,7 +49,18 @@ class Finetune:
     def __str__(self) -> str:
         """Everything the weights depend on but the number of processes."""
         plan, run = self.plan, self.plan.run
-        return str((plan.model, plan.data, plan.method, plan.schedule, run.seed, run.micro_batches, len(self.chunks)))
+        return str(
+            (
+                plan.model,
+                plan.data,
+                plan.method,
+                plan.schedule,
+                run.seed,
+                run.micro_batches,
+                len(self.chunks),
+                precision(run),
+            )
+        )
 
     @property
     def learner(self) -> Tuner:

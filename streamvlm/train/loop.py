@@ -66,13 +66,14 @@ class Course(Protocol):
 
 
 def precision(run: Run) -> str:
-    """What matrices are multiplied in. `auto` is bfloat16, but float32 on a CPU without instructions for it, which
-    would multiply sixty times slower.
+    """What matrices are multiplied in. `auto` is bfloat16, but float32 on a CPU for which torch has no fast kernels:
+    there it would be sixty times slower.
     """
     if run.mixed_precision != "auto":
         return run.mixed_precision
     if run.device == "cpu" or not torch.accelerator.is_available():
-        return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+        fast = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # None where torch was built without oneDNN
+        return "bf16" if fast is not None and fast() else "no"
     return "bf16"
 
 

@@ -49,11 +49,11 @@ def ended(story: Story, since: float, now: float) -> list[Event]:
     return [e for e in story.between(max(0.0, since - 3), now + 0.01) if since < e.stop <= now]
 
 
-def seen_over(story: Story, now: float) -> list[Event]:
+def seen_over(story: Story, since: float, now: float) -> list[Event]:
     """Events that were over in the last second, with those that took a while and ended so near its borders that the
-    frames cannot tell.
+    frames, of which the first was at `since`, cannot tell.
     """
-    near = ended(story, now - SECOND - FUZZY, now + FUZZY)
+    near = ended(story, max(since, now - SECOND - FUZZY), now + FUZZY)
     return [e for e in near if now - SECOND < e.stop <= now or e.start < min(now, e.stop)]
 
 
@@ -72,7 +72,8 @@ def fact(story: Story, now: float, rng: random.Random) -> tuple[str, bool] | Non
         return _of_a_sort(sorted(so), rng), True
     near = story.between(max(0.0, now - _NEAR), now + _NEAR)
     others = sorted({one for other in near for one in facts(other.after)})
-    return _untrue(sorted(so), others, lambda: rng.choice(_facts_of_nowhere(rng)), so | open_, rng)
+    text = _untrue(sorted(so), others, lambda: _fact_of_nowhere(story, rng), so | open_, story, rng)
+    return None if text is None else (text, False)
 
 
 def moment(story: Story, since: float, now: float, rng: random.Random) -> tuple[str, bool] | None:
@@ -87,28 +88,35 @@ def moment(story: Story, since: float, now: float, rng: random.Random) -> tuple[
         return just_now(rng.choice(true)), True
     # What is going on, or may go on, misleads as well as what has just happened.
     lately = [statement(e) for e in near if now - 3 < e.stop and e.start < now + 1]
-    made = _untrue(lately, [statement(e) for e in near], lambda: _deed_of_nowhere(rng), {*true, *unsure}, rng)
-    return made and (just_now(made[0]), False)
+    said = [statement(e) for e in near]
+    text = _untrue(lately, said, lambda: _deed_of_nowhere(story, rng), {*true, *unsure}, story, rng)
+    return None if text is None else (just_now(text), False)
 
 
 def _untrue(
-    mistaken: Sequence[str], others: Sequence[str], invent: Callable[[], str], true: set[str], rng: random.Random
-) -> tuple[str, bool] | None:
-    """One of: what differs from something `mistaken` for it in a word, what holds at other times, an invention."""
+    mistaken: Sequence[str], others: Sequence[str], invent: Callable[[], str], true: set[str],
+    story: Story, rng: random.Random,
+) -> str | None:  # fmt: skip
+    """One of: what differs from something `mistaken` for it in a word, what holds at other times, an invention.
+
+    A look that the story never shows is not named: a model would learn that it is never there.
+    """
+    looks = {f"{c} {s}" for c, s in _looks(story)}
     for _ in range(8):
         sort = rng.random()
         if sort < 0.4 and mistaken:
             text = altered(_of_a_sort(mistaken, rng), rng)
         else:
             text = _of_a_sort(others, rng) if sort < 0.75 and others else invent()
-        if text not in true and not any((m[1], m[2]) in HELD_OUT for m in _LOOK.finditer(text)):
-            return text, False
+        if text not in true and all(m[0] in looks for m in _LOOK.finditer(text)):
+            return text
     return None
 
 
 def altered(text: str, rng: random.Random) -> str:
     """A condition or statement with one word of it changed: another look, place, number or deed."""
-    spots = [(p, m) for p in (_LOOK, _PLACE, _NUMBER, _VERB) for m in p.finditer(text)]
+    last = next((p for p in (_PLACE, _NUMBER, _VERB) if p.search(text)), _NUMBER)  # "left" is a place before a deed
+    spots = [(p, m) for p in (_LOOK, last) for m in p.finditer(text)]
     if not spots:
         return text
     pattern, match = rng.choice(spots)
@@ -125,18 +133,20 @@ def altered(text: str, rng: random.Random) -> str:
     return re.sub(r"(?<=there is )an? (?=\w+ \w+)", lambda _: f"{_article(new)} ", changed)
 
 
-def _facts_of_nowhere(rng: random.Random) -> list[str]:
-    name, number = _some_look(rng), rng.randrange(100)
-    return [
-        there_is(name),
-        in_place(name, rng.randrange(len(PLACES))),
-        f"the sign shows {number}",
-        rng.choice(("the light is dim", "there is a sign")),
-    ]
+def _fact_of_nowhere(story: Story, rng: random.Random) -> str:
+    name = _some_look(story, rng)
+    return rng.choice(
+        (
+            there_is(name),
+            in_place(name, rng.randrange(len(PLACES))),
+            f"the sign shows {rng.randrange(100)}",
+            rng.choice(("the light is dim", "there is a sign")),
+        )
+    )
 
 
-def _deed_of_nowhere(rng: random.Random) -> str:
-    some, other = _some_look(rng), _some_look(rng)
+def _deed_of_nowhere(story: Story, rng: random.Random) -> str:
+    some, other = _some_look(story, rng), _some_look(story, rng)
     deeds = ("entered", "left", "blinked", f"moved to the {rng.choice(PLACES)}", f"turned {rng.choice([*COLORS])}")
     if rng.random() < 0.75:
         return f"the {some} {rng.choice((*deeds, f'hit the {other}'))}"
@@ -148,8 +158,13 @@ def _deed_of_nowhere(rng: random.Random) -> str:
     )
 
 
-def _some_look(rng: random.Random) -> str:
-    return rng.choice([f"{c} {s}" for c in COLORS for s in SHAPES if (c, s) not in HELD_OUT])
+def _looks(story: Story) -> list[tuple[str, str]]:
+    """Colours and shapes that the story may show together."""
+    return [(c, s) for c in COLORS for s in SHAPES if story.looks != "seen" or (c, s) not in HELD_OUT]
+
+
+def _some_look(story: Story, rng: random.Random) -> str:
+    return " ".join(rng.choice(_looks(story)))
 
 
 def _of_a_sort(texts: Sequence[str], rng: random.Random) -> str:

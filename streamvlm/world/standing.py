@@ -24,7 +24,7 @@ def narrate(view: View) -> Question | None:
     """
     if view.now - view.since < SECOND:
         return None
-    return Question("narrate", NARRATE, told(seen_over(view.story, view.now)))
+    return Question("narrate", NARRATE, told(seen_over(view.story, view.since, view.now)))
 
 
 def note(view: View, since: float, named: float) -> Question | None:

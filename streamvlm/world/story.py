@@ -47,6 +47,7 @@ class Story:
     def __init__(self, seed: int, pace: Pace | None = None, looks: Looks = "all") -> None:
         self.seed = seed
         self.pace = pace or Pace()
+        self.looks = looks
         self._random = random.Random(seed)
         self._playwright = Playwright(self._random, looks)
         self.noise = self._random.choice((0.0, 0.0, 3.0, 6.0, 9.0))  # standard deviation of the camera's, of 255
