@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from streamvlm.world.scene import COLORS, HELD_OUT, PLACES, SHAPES, Scene
+from streamvlm.world.scene import COLORS, HELD_OUT, PLACES, SHAPES, WORDS, Scene
 from streamvlm.world.story import Event, Story
 from streamvlm.world.wording import PAST, look, statement
 
@@ -15,8 +15,11 @@ FUZZY = 0.12  # seconds to either side of a border in which an event may be told
 _NEAR = 20.0  # seconds before and after, in which other things hold and happen
 _LOOK = re.compile(rf"\b({'|'.join(COLORS)}) ({'|'.join(SHAPES)})\b")
 _PLACE = re.compile(rf"(?<=the )(?:{'|'.join(sorted(PLACES, key=len, reverse=True))})$")
-_NUMBER = re.compile(r"\d+$")
-_VERB = re.compile(r"(?:entered|left|blinked)$")
+_TEXT = re.compile(r"(?<=shows )\w+$|(?<=changed to )\w+$")  # of the sign
+_COLOR = re.compile(r"(?<=turned )\w+$")
+_DEED = re.compile(r"(?<!sign )(?<!the )(?<!top )(?<!bottom )(?:entered|left|blinked)$")  # of a thing; no place
+_OF_THE_SCENE = ("there is a sign", "the light is dim")
+_SELDOM = 0.3  # how often these are asked about, to the other sorts' 1
 
 
 def facts(scene: Scene) -> list[str]:
@@ -114,23 +117,26 @@ def _untrue(
 
 
 def altered(text: str, rng: random.Random) -> str:
-    """A condition or statement with one word of it changed: another look, place, number or deed."""
-    last = next((p for p in (_PLACE, _NUMBER, _VERB) if p.search(text)), _NUMBER)  # "left" is a place before a deed
-    spots = [(p, m) for p in (_LOOK, last) for m in p.finditer(text)]
+    """A condition or statement with one word of it changed: another look, place, number, colour or deed."""
+    spots = [(p, m) for p in (_LOOK, _PLACE, _TEXT, _COLOR, _DEED) for m in p.finditer(text)]
     if not spots:
         return text
     pattern, match = rng.choice(spots)
-    if pattern is _LOOK:
-        color, shape = match.groups()
-        new = f"{rng.choice([*COLORS])} {shape}" if rng.random() < 0.5 else f"{color} {rng.choice(SHAPES)}"
-    elif pattern is _NUMBER:
-        digits = list(match[0])
-        digits[rng.randrange(len(digits))] = str(rng.randrange(10))
-        new = str(int("".join(digits)))
-    else:
-        new = rng.choice(PLACES if pattern is _PLACE else ("entered", "left", "blinked"))
+    new = _another(pattern, match, rng)
     changed = text[: match.start()] + new + text[match.end() :]
     return re.sub(r"(?<=there is )an? (?=\w+ \w+)", lambda _: f"{_article(new)} ", changed)
+
+
+def _another(pattern: re.Pattern[str], match: re.Match[str], rng: random.Random) -> str:
+    if pattern is _LOOK:
+        color, shape = match.groups()
+        return f"{rng.choice([*COLORS])} {shape}" if rng.random() < 0.5 else f"{color} {rng.choice(SHAPES)}"
+    if pattern is _TEXT and match[0].isdecimal():
+        digits = list(match[0])
+        digits[rng.randrange(len(digits))] = str(rng.randrange(10))
+        return str(int("".join(digits)))
+    deeds = ("entered", "left", "blinked")
+    return rng.choice({_PLACE: PLACES, _TEXT: WORDS, _COLOR: [*COLORS], _DEED: deeds}[pattern])
 
 
 def _fact_of_nowhere(story: Story, rng: random.Random) -> str:
@@ -140,7 +146,7 @@ def _fact_of_nowhere(story: Story, rng: random.Random) -> str:
             there_is(name),
             in_place(name, rng.randrange(len(PLACES))),
             f"the sign shows {rng.randrange(100)}",
-            rng.choice(("the light is dim", "there is a sign")),
+            rng.choice(_OF_THE_SCENE),
         )
     )
 
@@ -168,9 +174,20 @@ def _some_look(story: Story, rng: random.Random) -> str:
 
 
 def _of_a_sort(texts: Sequence[str], rng: random.Random) -> str:
-    """One of them; those about the sign and the light, which are few, as often as those about things."""
-    sorts = ([t for t in texts if _LOOK.search(t)], [t for t in texts if not _LOOK.search(t)])
-    return rng.choice(rng.choice([sort for sort in sorts if sort]))
+    """One of them, every sort as often as the others, however many there are of it."""
+    sorts: dict[str, list[str]] = {}
+    for text in texts:
+        sorts.setdefault(_sort(text), []).append(text)
+    return rng.choice(sorts[rng.choices([*sorts], [_SELDOM if sort == "" else 1.0 for sort in sorts])[0]])
+
+
+def _sort(text: str) -> str:
+    """What a condition or statement is about, without its names."""
+    if text in _OF_THE_SCENE:
+        return ""
+    for pattern in (_LOOK, _PLACE, _TEXT, _COLOR):
+        text = pattern.sub("X", text)
+    return text.replace(" an ", " a ")
 
 
 def _article(name: str) -> str:
