@@ -102,7 +102,7 @@ def test_what_does_not_hold_is_mostly_nearly_so_and_no_look_that_is_held_out() -
 
 def _one_word_off(text: str, other: str) -> bool:
     pairs = list(zip_longest(text.replace(" an ", " a ").split(), other.replace(" an ", " a ").split()))
-    return sum(one != two for one, two in pairs) == 1
+    return bool(sum(one != two for one, two in pairs) == 1)
 
 
 @pytest.mark.parametrize(
