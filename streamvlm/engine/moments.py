@@ -13,8 +13,8 @@ from streamvlm.models.base import VisionLanguageModel
 from streamvlm.retrieval.spans import named_moment
 
 NEAR = 2.0  # seconds; a frame farther than this from the moment is not it
-_PRESENT = re.compile(r"\b(?:still|now|yet|since|already|again|anymore|any more|compared?|changed?|same)\b", re.I)
 STRETCH = 4.0  # seconds; a longer stretch is not one moment
+_PRESENT = re.compile(r"\b(?:still|now|yet|since|already|again|anymore|any more|compared?|changed?|same)\b", re.I)
 
 
 def moment_of(question: str, between: tuple[float, float] | None, now: float) -> float | None:

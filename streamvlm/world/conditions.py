@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from streamvlm.world.scene import COLORS, HELD_OUT, PLACES, SHAPES, WORDS, Scene
 from streamvlm.world.story import Event, Story
-from streamvlm.world.wording import PAST, look, statement
+from streamvlm.world.wording import PAST, look, statement, with_article
 
 SECOND = 1.0  # for how long something has just happened
 FUZZY = 0.12  # seconds to either side of a border in which an event may be told or not
@@ -32,7 +32,7 @@ def facts(scene: Scene) -> list[str]:
 
 def there_is(name: str) -> str:
     """That a thing of this look is in sight."""
-    return f"there is {_article(name)} {name}"
+    return f"there is {with_article(name)}"
 
 
 def in_place(name: str, cell: int) -> str:
@@ -124,7 +124,7 @@ def altered(text: str, rng: random.Random) -> str:
     pattern, match = rng.choice(spots)
     new = _another(pattern, match, rng)
     changed = text[: match.start()] + new + text[match.end() :]
-    return re.sub(r"(?<=there is )an? (?=\w+ \w+)", lambda _: f"{_article(new)} ", changed)
+    return there_is(new) if changed.startswith("there is ") else changed
 
 
 def _another(pattern: re.Pattern[str], match: re.Match[str], rng: random.Random) -> str:
@@ -188,7 +188,3 @@ def _sort(text: str) -> str:
     for pattern in (_LOOK, _PLACE, _TEXT, _COLOR):
         text = pattern.sub("X", text)
     return text.replace(" an ", " a ")
-
-
-def _article(name: str) -> str:
-    return "an" if name.startswith("orange") else "a"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamvlm.world.scene import COLORS, PLACES, SHAPES, WORDS, Scene
+from streamvlm.world.wording import with_article
 
 NONE = "none"  # the answer about something that is not there
 ABSENT = 0.08  # share of colour, shape, place and number questions about something that is not there
@@ -51,10 +52,6 @@ class Question:
     answer: str
     needs: tuple[float, float] | None = None  # seconds, what must have been seen to know; None: the moment it is asked
     others: tuple[str, ...] = ()  # wrong answers that are near the right one, where there are any
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun.startswith("orange") else f"a {noun}"
 
 
 def _ask(rng: random.Random, task: str, phrasings: tuple[str, ...], what: str, answer: str) -> Question:
@@ -140,7 +137,7 @@ def _is_there(scene: Scene, rng: random.Random) -> Question | None:
         names = [" ".join(pair) for pair in (near if near and rng.random() < 0.8 else pairs)]
     if not names:
         return None
-    return _ask(rng, "is-there", _THERE, _article(rng.choice(names)), "yes" if yes else "no")
+    return _ask(rng, "is-there", _THERE, with_article(rng.choice(names)), "yes" if yes else "no")
 
 
 _TASKS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
@@ -168,7 +165,7 @@ def phrases() -> list[str]:
     plurals = [*_PLURALS.values(), *(f"{c} objects" for c in COLORS), "objects", "shapes", "things"]
     groups = (
         (_COLOR + _PLACE, nouns), (_SHAPE, list(COLORS)), (_COUNT, plurals), (_SIGN + _NEXT, [""]),
-        (_THERE, [_article(noun) for noun in nouns]),
+        (_THERE, [with_article(noun) for noun in nouns]),
     )  # fmt: skip
     asked = [phrasing.format(what) for phrasings, whats in groups for phrasing in phrasings for what in whats]
     return [*asked, *COLORS, *SHAPES, *PLACES, *WORDS, NONE, "yes", "no"]

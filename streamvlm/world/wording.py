@@ -18,6 +18,11 @@ def look(thing: Thing) -> str:
     return f"{thing.color} {thing.shape}"
 
 
+def with_article(noun: str) -> str:
+    """ "an orange star"; of all that is named, only that begins with a vowel."""
+    return f"an {noun}" if noun.startswith("orange") else f"a {noun}"
+
+
 def find(scene: Scene, number: int | None) -> Thing | None:
     """The thing with that id, if it is in the scene."""
     return next((thing for thing in scene.things if thing.id == number), None)
