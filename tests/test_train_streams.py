@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from streamvlm.prompts import NO, YES, watch_probe
 from streamvlm.train.architecture import Shape, new_model
 from streamvlm.train.attention import ROWS, tiled_attention, tiles
 from streamvlm.train.augment import SWAY, drifting, sway, unsteady
@@ -21,6 +23,7 @@ from streamvlm.train.learner import Labels, Learner
 from streamvlm.train.packing import Packer, visibility
 from streamvlm.train.redundancy import Dropping, keep_mask
 from streamvlm.train.weights import Weights
+from streamvlm.world.conditions import facts
 
 MICRO = Shape(
     vision_depth=2, vision_hidden=32, text_layers=2, text_hidden=32, text_intermediate=64, heads=2, kv_heads=1,
@@ -242,3 +245,21 @@ def test_without_questions_the_vision_tower_is_trained_alone(clips: Clips, packe
     moved = {name for name, parameter in learner.named_parameters() if parameter.grad is not None}
     assert {"naming.weight", "module.model.visual.patch_embed.proj.weight"} <= moved
     assert not any("language_model" in name for name in moved)
+
+
+def test_conditions_are_asked_about_scenes_that_change_with_every_frame(tmp_path: Path) -> None:
+    cuts = load_clips(ClipSpec("cuts", 300, 3, 24, 2), tmp_path)
+    rng, answers = random.Random(4), Counter[tuple[bool, bool]]()
+    words = watch_probe("|").split("|")
+    for _ in range(60):
+        episode = make_episode(cuts, 4, 6, rng, Recipe({"watch": 1.0}))
+        for asked in episode.asked:
+            shot = episode.shots[asked.shot]
+            scene = cuts.scene(shot.clip, shot.frame)
+            assert scene is not None
+            condition = asked.question.text.removeprefix(words[0]).removesuffix(words[1])
+            holds = condition in facts(scene)
+            assert asked.question.answer == (YES if holds else NO), condition
+            assert " just " not in condition, "nothing happens there that could be asked about"
+            answers["the sign shows" in condition, holds] += 1
+    assert min(answers[True, True], answers[True, False]) > 10

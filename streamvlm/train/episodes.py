@@ -30,7 +30,7 @@ SCENES: Mapping[str, float] = {
     "color": 1, "shape": 1, "count": 2, "place": 1, "sign": 1, "is-there": 1, "next": 0.3,
 }  # fmt: skip
 _EVENTFUL = ("action", "step", "narrate", "watch", "note")  # kinds that are asked when something happens
-_TIMELESS = (*SCENES, "episode", "noted")  # kinds that make sense where every frame is a new scene
+_TIMELESS = (*SCENES, "episode", "noted", "watch")  # kinds that make sense where every frame is a new scene
 # Kinds with usual answers. A watch is asked again and again and mostly does not hold: a model should expect that.
 _EVEN = ("count", "is-there", "action", "never", "repetition", "step", "clue")
 _SAMPLED, _ASKED_EACH = 400, 3  # windows, and questions of each kind, from which the usual answers are known
@@ -208,6 +208,8 @@ class _Author:
         if kind == "note":
             since = self.window[self.rng.randrange(shot + 1)]
             question = standing.note(view, self.seconds(since), since.pts)
+        elif kind == "watch" and self.clips.spec.kind == "cuts":
+            question = standing.state(view)  # nothing happens there but cuts
         else:
             question = make(kind, view)
         if question and not self.recipe.odds.keep(question, self.rng):
@@ -238,7 +240,7 @@ class _Author:
     def _when(self, kind: str) -> int:
         """After which frame of the window a question of `kind` is asked."""
         last = len(self.window) - 1
-        if kind in _EVENTFUL and self.rng.random() < 0.7:
+        if kind in _EVENTFUL and self.clips.spec.kind == "slow" and self.rng.random() < 0.7:
             busy = [i for i, shot in enumerate(self.window) if self._busy(self.seconds(shot))]
             if busy:
                 return self.rng.choice(busy)

@@ -43,8 +43,17 @@ def watch(view: View) -> Question | None:
     Most of what does not hold is a near miss, and any moment is asked about, as a watcher would: also while something
     changes, of which the onlooker cannot yet say.
     """
-    story, now, rng = view.story, view.now, view.rng
-    asked = conditions.moment(story, view.since, now, rng) if rng.random() < 0.5 else conditions.fact(story, now, rng)
+    if view.rng.random() < 0.5:
+        return _probe(conditions.moment(view.story, view.since, view.now, view.rng))
+    return state(view)
+
+
+def state(view: View) -> Question | None:
+    """Whether something is so now."""
+    return _probe(conditions.fact(view.story, view.now, view.rng))
+
+
+def _probe(asked: tuple[str, bool] | None) -> Question | None:
     if asked is None:
         return None
     condition, holds = asked
