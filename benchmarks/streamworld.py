@@ -205,6 +205,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/streamworld"), help="folder of the runs")
     parser.add_argument("--far", type=Path, help="result of streamvlm.benchmarks.ablation, for its greater distances")
     parser.add_argument("--picture", type=Path, help=f"SVG of the accuracies; docs/{PICTURE.name} for the README")
+    parser.add_argument("--result", default="streamworld", help="with --save, the name of the file in results")
     add_run_options(parser)
     arguments = parser.parse_args(argv)
     if arguments.picture and arguments.shard.count > 1:
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found["far"] = far(arguments.far, found)
     if arguments.picture:
         arguments.picture.write_text(plot(bars(found)) + "\n", encoding="utf-8")
-    report(found, arguments, "streamworld")
+    report(found, arguments, arguments.result)
 
 
 if __name__ == "__main__":

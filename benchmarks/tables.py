@@ -19,7 +19,7 @@ from streamvlm.benchmarks.markdown import table
 from streamvlm.benchmarks.memory_tables import recall
 from streamvlm.benchmarks.perf_tables import chat, decode, eyes
 from streamvlm.benchmarks.thinking_tables import ablation, lag, live, thoughts, watches
-from streamvlm.benchmarks.world_table import streamworld
+from streamvlm.benchmarks.world_table import streamworld, window
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
@@ -34,6 +34,7 @@ POLICIES = {
     "sliding_recompute": "window recomputed per frame",
     "last_frames": "last 4 frames recomputed",
 }
+MODULES = {"window": "streamworld"}  # of results that are not called as theirs
 PERF = ("chat", "decode", "eyes", "flatness", "lag", "store", "tokens")  # the modules in benchmarks/perf
 WAYS = {
     "live": "live, at its moment",
@@ -48,7 +49,7 @@ def origin(report: dict[str, Any], name: str) -> str:
     machine, commit = report["machine"], report["git"]["commit"] or "no commit"
     where = machine["gpu"] or f"{machine['cores']} cores of {machine['cpu']}"
     flags = shlex.join(argument for argument in report["command"][1:] if argument != "--save")
-    module = f"streamvlm.benchmarks.{'perf.' if name in PERF else ''}{name}"
+    module = f"streamvlm.benchmarks.{'perf.' if name in PERF else ''}{MODULES.get(name, name)}"
     command = f"python -m {module} {flags}".strip()
     versions = f"torch {machine['torch']}, transformers {machine['transformers']}"
     source = f"[`{name}.json`](benchmarks/results/{name}.json)"
@@ -198,6 +199,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "decode": decode,
     "eyes": eyes,
     "streamworld": streamworld,
+    "window": window,
 }
 
 

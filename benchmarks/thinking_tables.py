@@ -53,9 +53,10 @@ TRIGGERS = {
 def lag(report: dict[str, Any]) -> str:
     """Lag and throughput by schedule and number of answers, and what is predicted for larger hardware."""
     rows = [
-        [SCHEDULES[key], answers, *_lags(one), f"{one['tokens_per_s']:.0f}", "yes" if one["claim"]["holds"] else "no"]
+        [SCHEDULES[key], answers, *_lags(one), f"{one['tokens_per_s']:.0f}", *_kept_up(one)]
+        for answers in map(str, report["answers"])
         for key, found in report["sweep"].items()
-        for answers, one in found.items()
+        if (one := found.get(answers))
     ]
     limit = next(iter(report["policies"].values()))["claim"]["max_lag_limit_s"]
     text = (
@@ -67,8 +68,12 @@ def lag(report: dict[str, Any]) -> str:
     thoughts += [name for name in ("narrate", "notes") if report[name]]
     if thoughts:
         text += f"Meanwhile, in every schedule: {', '.join(thoughts)}.\n\n"
-    head = ["schedule", "answers", *LAGS, "tokens/s", "never stalls"]
+    head = ["schedule", "answers", *LAGS, "tokens/s", "never stalls", "on"]
     return text + table(head, rows) + _predicted(report["predicted"])
+
+
+def _kept_up(one: dict[str, Any]) -> tuple[str, str]:
+    return "yes" if one["claim"]["holds"] else "no", one["cpu"].removesuffix(" Processor").replace("(R)", "")
 
 
 def _predicted(found: dict[str, Any] | None) -> str:

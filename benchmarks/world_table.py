@@ -29,7 +29,12 @@ GROUPS = ("present", "backward", "forward")  # kinds that are compared between l
 MEASURES = (("watch F1", "false alarms per watch and hour"), ("narration F1", "false lines per minute"))
 
 
-def streamworld(report: dict[str, Any], root: Path = HERE.parent) -> str:
+def window(report: dict[str, Any]) -> str:
+    """The same of many questions, nearly all about the window; without a picture."""
+    return streamworld(report, None)
+
+
+def streamworld(report: dict[str, Any], root: Path | None = HERE.parent) -> str:
     """Accuracy by kind of question and distance, and by what stays visible; what it costs."""
     ways = with_far(report)
     first = next(iter(ways.values()))
@@ -43,15 +48,21 @@ def streamworld(report: dict[str, Any], root: Path = HERE.parent) -> str:
         f"`{report['model']}` on streams of {report['seeds']} seeds, {report['seconds'] / 60:.0f} minutes each, at 2 "
         f"frames/s, with a window of {report['window_seconds']:g} s: accuracy in percent, ± standard deviation over "
         "streams. A distance says how far back the needed moment lies; without one, it is in the window. In "
-        "parentheses the number of questions where it is not that of the second column. Full attention sees the first "
-        f"stream only, holds {report['full_capacity_tokens']} tokens and fails past them. Ways that see the same were "
-        f"watched together, with all that any of them needs; times include drawing.{_far(report)}{_said(ways)}"
-        f"{_held_out(ways)}\n\n"
+        f"parentheses the number of questions where it is not that of the second column. {_full(report)}Ways that see "
+        "the same were watched together, with all that any of them needs; times include drawing."
+        f"{_far(report)}{_said(ways)}{_held_out(ways)}\n\n"
     )
     picture = f"\n![Accuracy by group of questions, all ways of watching]({PICTURE})\n"
     return text + table(["kind", "questions", *(WATCHERS[k] for k in ways)], rows) + (
-        picture if (root / PICTURE).exists() else ""
+        picture if root and (root / PICTURE).exists() else ""
     )  # fmt: skip
+
+
+def _full(report: dict[str, Any]) -> str:
+    if "full" not in report["ways"]:
+        return ""
+    held = report["full_capacity_tokens"]
+    return f"Full attention sees the first stream only, holds {held} tokens and fails past them. "
 
 
 def with_far(report: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from streamvlm import (
     load_model,
 )
 from streamvlm.benchmarks import harness
-from streamvlm.benchmarks.harness import commit, finish, keep, with_origin
+from streamvlm.benchmarks.harness import commit, finish, keep, machine, with_origin
 from streamvlm.benchmarks.measure import begin, draw_pictures, log, make_parser, positive
 from streamvlm.benchmarks.perf.predicted import SCHEDULES, figures, predict
 
@@ -184,7 +184,8 @@ def one_run(model: Any, pictures: Sequence[Tensor], name: str, answers: int, arg
         for number in range(arguments.watches):
             stream.watch(f"the sign shows {number}")
         found = Trial(stream, camera, arguments, answers).run(rounds=name == "blocking")
-    return found | {"claim": claim(found, arguments.fps), "commit": commit()["commit"]}
+    made = {"commit": commit()["commit"], "cpu": machine()["cpu"]}  # runs of one result may be days apart
+    return found | {"claim": claim(found, arguments.fps)} | made
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
