@@ -16,7 +16,7 @@ from families import random_model
 from test_agent import LONG, Camera, frames
 
 from streamvlm import Agent, FramePerceived, StreamClosed, WatchFired, prompts
-from streamvlm.engine.alarm import Alarm, Rule
+from streamvlm.engine.alarm import FEWEST, Alarm, Rule
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.perceiver import Block
 from streamvlm.engine.sight import Change
@@ -49,12 +49,34 @@ def test_a_watch_fires_when_it_becomes_true_and_only_then(rule: Any, looks: Any,
     assert fires(Alarm(Rule(**rule)), *looks) == fired
 
 
+def test_what_is_half_believed_all_the_time_must_rise_above_that() -> None:
+    hesitant = [(float(i), (0.3, 0.55, 0.3, 0.65)[i % 4]) for i in range(41)]
+    again = [(41.0, 0.65), (42.0, 0.65)]
+    assert fires(Alarm(Rule(rise=0)), *hesitant, *again) == [(42, 41)]
+    alarm = Alarm(Rule())
+    assert fires(alarm, *hesitant, *again) == [], "twice as probable as it often is for nothing"
+    assert alarm.usual == pytest.approx(math.log(0.65 / 0.35))
+    assert fires(alarm, (43.0, 0.3), (44.0, 0.97)) == [(44, 44)]
+
+
+def test_what_was_true_is_no_measure_of_what_is_false() -> None:
+    alarm = Alarm(Rule())
+    seen = [(float(i), 0.02) for i in range(10)] + [(10.0 + i, 0.97) for i in range(70)] + [(80.0, 0.02)]
+    assert fires(alarm, *seen, (81.0, 0.7), (82.0, 0.7)) == [(10, 10), (82, 81)]
+
+
+def test_before_anything_is_known_of_it_the_probability_alone_counts() -> None:
+    looks = [(float(i), 0.55) for i in range(FEWEST - 1)]
+    assert fires(Alarm(Rule()), *looks, (20.0, 0.9)) == [(20, 20)]
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
         ({"off": 0.8, "on": 0.5}, "must be in order"),
         ({"count": 0}, "count=0"),
         ({"cooldown": -1.0}, "cooldown=-1.0"),
+        ({"rise": -0.5}, "rise=-0.5"),
         ({"until": math.nan}, "until=nan"),
     ],
 )
