@@ -339,7 +339,7 @@ def test_a_watch_outlives_neither_cancel_nor_close(agent: Agent) -> None:
         (" ", {}, "question is empty"),
         ("x" * 900, {}, "background_tokens allows 512"),
         ("x", {"count": 0}, "count=0"),
-        ("x", {"colldown": 1}, "unknown option 'colldown'; Rule has sure, on, off, count"),
+        ("x", {"colldown": 1}, "unknown option 'colldown'; Rule has sure, on, off, rise, count"),
     ],
 )
 def test_wrong_watches_say_what_is_wrong(agent: Agent, condition: str, options: Any, message: str) -> None:
