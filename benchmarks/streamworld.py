@@ -52,6 +52,7 @@ WAYS = {
     "notes": Way("notes"),
     "held_out": Way(exams={"watches": 0, "narrated": False, "looks": "held_out"}),
     "full": Way(changes=(("policy", "full"),), exams={"watches": 0, "narrated": False, "seeds": 1}),
+    "afresh": Way("afresh"),
     "sliding": Way("sliding"),
     "last_frames": Way(changes=(("policy", "last_frames"),)),
     "uniform64": Way("uniform64", clips=True),
@@ -67,9 +68,9 @@ def protocol_of(way: str) -> Protocol:
 
 
 def watches(way: str) -> bool:
-    """Whether it has to have watched a stream from its beginning; neither clips have nor what sees the last frames."""
+    """Whether it has to have watched a stream from its beginning; what sees a clip or the last frames only has not."""
     protocol = protocol_of(way)
-    return protocol.replay == "stream" and protocol.policy != "last_frames"
+    return protocol.replay == "stream" and protocol.policy != "last_frames" and not protocol.afresh
 
 
 def watched_together(ways: Sequence[str]) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from streamvlm.benchmarks.markdown import table
 from streamvlm.benchmarks.memory_tables import recall
 from streamvlm.benchmarks.perf_tables import chat, decode, eyes
 from streamvlm.benchmarks.thinking_tables import ablation, lag, live, thoughts, watches
-from streamvlm.benchmarks.world_table import streamworld, window
+from streamvlm.benchmarks.world_table import ages, streamworld, window
 
 README = HERE.parent / "README.md"
 PICTURE = "docs/flatness.svg"
@@ -200,6 +200,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "eyes": eyes,
     "streamworld": streamworld,
     "window": window,
+    "ages": ages,
 }
 
 

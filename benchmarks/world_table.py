@@ -19,6 +19,7 @@ WATCHERS = {
     "notes": "… with both",
     "held_out": "… on looks never trained on",
     "full": "full attention",
+    "afresh": "the window alone, full attention",
     "sliding": "plain sliding window",
     "last_frames": "last 4 frames",
     "uniform64": "64 frames of all so far",
@@ -168,3 +169,28 @@ def _held_out(ways: dict[str, Any]) -> str:
     seen, unseen = (ways[way]["totals"]["official"] for way in ("sink_window", "held_out"))
     shares = [f"{100 * unseen[g] / seen[g]:.0f} % ({g})" for g in seen if seen[g] and unseen.get(g) and g in GROUPS]
     return f" On looks that training never showed it keeps, of its accuracy on the others, {', '.join(shares)}."
+
+
+def ages(report: dict[str, Any]) -> str:
+    """Accuracy by hour of the stream, and what full attention on the window alone makes of the same questions."""
+    rows = []
+    for hour, one in report["ages"].items():
+        cells = [_against(one["groups"].get(group)) for group in GROUPS]
+        alike = f"{100 * one['alike'] / one['asked']:.1f} %"
+        rows.append(["**all**" if hour == "all" else hour, f"{one['asked']}", *cells, alike])
+    rows = [*rows[1:], rows[0]]
+    text = (
+        f"`{report['model']}` on {report['seeds']} stream{'s' if report['seeds'] > 1 else ''} of "
+        f"{report['seconds'] / 3600:g} hours at 2 frames/s, asked about what its window of "
+        f"{report['window_seconds']:g} s shows: accuracy in percent of the stream that has been watched from its "
+        "beginning / of full attention on a stream of its own that begins with the window, and their difference with "
+        "its 95 % interval (paired bootstrap over minutes of stream).\n\n"
+    )
+    return text + table(["hour", "questions", *GROUPS, "same answer"], rows)
+
+
+def _against(one: dict[str, Any] | None) -> str:
+    if one is None:
+        return ""
+    low, high = one["interval_95"]
+    return f"{one['second']:.1f} / {one['first']:.1f}, {one['difference']:+.1f} ({low:+.1f} to {high:+.1f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_a_stream_can_be_entered_anywhere_and_is_the_same_to_the_bit() -> None:
     late = list(footage.since(29.2, 2.0))
     assert [frame.pts for frame in late] == [k / 2 for k in range(59, 128)], "over two chunks"
     assert all(torch.equal(frame.data, whole[frame.pts]) for frame in late)
+
+
+def test_the_window_alone_is_what_a_young_stream_has_seen_and_of_an_old_one_no_more_than_the_window(
+    tmp_path: Path,
+) -> None:
+    questions, window = QUESTIONS.adjusted(per_cell=6), 8.0
+    config = replace(CONFIG, watch=WatchConfig(window_seconds=window))
+    for way in ("afresh", "stream"):
+        commands.run_benchmark(questions, RunOptions(way, out=tmp_path / way), config)
+    alone, watched = (journal.load(tmp_path / way) for way in ("afresh", "stream"))
+    times = {s.id: s.time for s in questions.load(Path())}
+    young = [key for key, time in times.items() if time < window - 1]
+    assert 3 <= len(young) < len(times)
+    assert all(alone.results[key] == watched.results[key] for key in young), "nothing has been forgotten"
+    assert {key: r.as_of for key, r in alone.results.items()} == {k: r.as_of for k, r in watched.results.items()}
+    frames = {key: alone.costs[key].frames for key in times}
+    assert all(abs(frames[key] - min(time, window) * STREAM.fps) <= 2 for key, time in times.items()), frames
 
 
 def test_the_last_frames_are_answered_from_without_what_was_before(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_bench_run import run_cli
 
-from streamvlm.benchmarks import ablation, harness, streamworld, tables, world_table
+from streamvlm.benchmarks import ablation, ages, harness, streamworld, tables, world_table
 from streamvlm.benchmarks.core.records import Result, Sample, Turn
 from streamvlm.benchmarks.suites.rendered import Rendered
 from streamvlm.benchmarks.suites.streamworld import Exams, StreamWorld, matched
@@ -188,6 +188,30 @@ def test_the_ablation_asks_of_the_past_only_and_shows_what_notes_cost(
     assert ways["notes_alone"]["usage"]["rows_asked"] > ways["sink_window"]["usage"]["rows_asked"] > 0
     text = tables.section("ablation", tmp_path)
     assert "| given | in the window | 1 min |" in text and "| and notes |" in text
+
+
+def test_answers_at_every_age_are_compared_with_those_of_the_window_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    threads = torch.get_num_threads()
+    options = ["--hours", "0.05", "--per-cell", "1", "--threads", "1", "--out", str(tmp_path / "runs")]
+    for way in ages.WAYS:
+        ages.main([*options, "--ways", way])
+    ages.main([*options, "--collect", "--save"])
+    torch.set_num_threads(threads)
+    report = harness.load(tmp_path / "ages.json")
+    assert report["seconds"] == 180.0 and report["ages"].keys() == {"all", "1"}
+    whole = report["ages"]["all"]
+    assert whole["asked"] == len(ASKED) == report["ways"]["afresh"]["counts"]["answered"]
+    assert 0 < whole["alike"] <= whole["asked"]
+    for group, one in whole["groups"].items():
+        both = [report["ways"][way]["totals"]["official"][group] for way in ages.WAYS]
+        assert [one["first"], one["second"]] == pytest.approx(both, abs=0.1)
+        low, high = one["interval_95"]
+        assert low <= one["difference"] <= high
+    text = tables.section("ages", tmp_path)
+    assert "| hour | questions | present | backward | forward | same answer |" in text and "| **all** | 15 |" in text
 
 
 def test_greater_distances_come_from_a_longer_stream_of_the_same_model(measured: Path, tmp_path: Path) -> None:

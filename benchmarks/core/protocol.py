@@ -34,6 +34,7 @@ class Protocol:
         False  # stream: what leaves the window is kept on disk and brought back for the questions it matters to
     )
     notes: bool = False  # stream: what happens is noted while watching, and the notes are shown to questions
+    afresh: bool = False  # stream: every question has a stream of its own, begun where the window begins by then
     audio: bool = False  # a transcript of what was said by then goes before the question
 
     def __post_init__(self) -> None:

@@ -103,7 +103,8 @@ class StreamPlayer(Player):
 
     def play(self, samples: Sequence[Sample], footage: Footage) -> Iterator[Outcome]:
         """In order of time. What fails the stream fails the samples that were still open."""
-        if self.protocol.policy == "last_frames" and footage.seeks and all(s.alert is None for s in samples):
+        glimpses = self.protocol.afresh or (self.protocol.policy == "last_frames" and footage.seeks)
+        if glimpses and all(s.alert is None for s in samples):
             yield from (self._glimpse(sample, footage) for sample in samples)
             return
         steps = sorted((step for s in samples for step in self.steps(s, self.protocol)), key=lambda step: step.at)
@@ -122,14 +123,12 @@ class StreamPlayer(Player):
             yield from (failed(sample, error) for sample in open_samples.values())
 
     def _glimpse(self, sample: Sample, footage: Footage) -> Outcome:
-        """A question of a stream of its own, which begins with the first frame that this policy still shows then."""
-        begun, fps, spec = time.monotonic(), self.protocol.fps, self.agent.model.pixels
+        """A question of a stream of its own, which begins with the first frame that is still to be seen then."""
+        begun, fps = time.monotonic(), self.protocol.fps
         at = self.protocol.asked_at(sample.time)
-        patches = math.ceil(self.agent.watch_config.last_frames / spec.advance) + (spec.overlap > 0)
-        first = max(0, math.floor(at * fps + SLACK) // spec.advance - patches) * spec.advance
         try:
-            shown = footage.since(first / fps, fps)
-            with self.agent.watch(shown, policy="last_frames", fps=fps, share_tower=False) as stream:
+            shown = footage.since(self._first(at) / fps, fps)
+            with self.agent.watch(shown, policy=self.protocol.policy, fps=fps, share_tower=False) as stream:
                 answer = stream.ask(self.prompt(sample, 0.0, at), at=at)
                 live = Live(sample, self.protocol, Cost(sample.id, 0.0))
                 result = self._answered(live, stream, answer, at)
@@ -137,6 +136,15 @@ class StreamPlayer(Player):
         except (StreamVLMError, ValueError) as error:
             return failed(sample, error)
         return result, cost
+
+    def _first(self, at: float) -> int:
+        """Index of the first frame that a question asked at `at` seconds is to see, or needs for one that it sees."""
+        fps, spec, config = self.protocol.fps, self.agent.model.pixels, self.agent.watch_config
+        frames = config.window_seconds * fps if self.protocol.afresh else config.last_frames
+        whole = (math.floor(at * fps + SLACK) + 1) // spec.advance  # temporal patches there are by then
+        # The first patch of an overlapping tower is seen with the frame before it; the policy drops that one's patch.
+        before = spec.overlap > 0 and not self.protocol.afresh
+        return max(0, whole - math.ceil(frames / spec.advance - SLACK) - before) * spec.advance
 
     def watch(self, footage: Footage, stack: ExitStack, *, narrate: bool) -> Stream:
         """Begin to show it."""

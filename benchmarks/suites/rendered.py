@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ from streamvlm.world.story import Story
 from streamvlm.world.video import VideoSpec, encode
 
 CHUNK = 30.0  # seconds of stream that are encoded at a time
+KEPT = 2  # chunks that stay decoded: a question's window lies in as many
 
 
 class Rendered(Footage):
@@ -25,6 +27,7 @@ class Rendered(Footage):
     def __init__(self, story: Story, seconds: float) -> None:
         self._story = story
         self._seconds = seconds
+        self._chunk = lru_cache(KEPT)(self._encoded)  # questions that follow each other look at the same
 
     @property
     def duration(self) -> float:
@@ -48,18 +51,20 @@ class Rendered(Footage):
 
     def since(self, start: float, fps: float) -> Iterator[Frame]:
         """The same from `start` seconds on, to the bit."""
-        painter, spec, chunk = Painter(), VideoSpec(fps=max(1, round(fps))), round(CHUNK * fps)
-        first, total = math.ceil(start * fps - 1e-6), round(self._seconds * fps)
-        for begin in range(first - first % chunk, total, chunk):
-            numbers = range(begin, min(begin + chunk, total))
-            file = io.BytesIO()
-            encode((painter.frame(self._story, number / fps) for number in numbers), file, spec)
-            file.seek(0)
-            with av.open(file) as container:
-                container.streams.video[0].thread_type = "NONE"  # a few small pictures are not worth starting threads
-                for number, picture in zip(numbers, container.decode(video=0), strict=True):
-                    if number >= first:
-                        yield Frame(_tensor(picture.to_ndarray(format="rgb24")), number / fps, 1 / fps)
+        chunk, first = round(CHUNK * fps), math.ceil(start * fps - 1e-6)
+        for begin in range(first - first % chunk, round(self._seconds * fps), chunk):
+            yield from (frame for frame in self._chunk(begin, fps) if frame.pts * fps >= first - 1e-6)
+
+    def _encoded(self, begin: int, fps: float) -> list[Frame]:
+        """The chunk from frame number `begin` on."""
+        painter, spec, file = Painter(), VideoSpec(fps=max(1, round(fps))), io.BytesIO()
+        numbers = range(begin, min(begin + round(CHUNK * fps), round(self._seconds * fps)))
+        encode((painter.frame(self._story, number / fps) for number in numbers), file, spec)
+        file.seek(0)
+        with av.open(file) as container:
+            container.streams.video[0].thread_type = "NONE"  # a few small pictures are not worth starting threads
+            pictures = (_tensor(picture.to_ndarray(format="rgb24")) for picture in container.decode(video=0))
+            return [Frame(p, number / fps, 1 / fps) for number, p in zip(numbers, pictures, strict=True)]
 
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:

@@ -101,11 +101,12 @@ class StreamWorld(Benchmark):
 
     def protocols(self) -> dict[str, Protocol]:
         """Streamed once; `memory` keeps on disk what leaves the window, `notes` writes down what happens as well,
-        `notes_alone` only that."""
+        `notes_alone` only that. `afresh` shows every question the window, and nothing else, with full attention."""
         memory = replace(STREAM, name="memory", memory=True)
         notes = replace(memory, name="notes", notes=True)
         alone = replace(STREAM, name="notes_alone", notes=True)
-        return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, alone, *BASELINES)}
+        afresh = replace(STREAM, name="afresh", policy="full", afresh=True)
+        return {p.name: replace(p, fps=STREAM.fps) for p in (STREAM, memory, notes, alone, afresh, *BASELINES)}
 
     def story(self, video: str) -> Story:
         """The story of a stream; streams are named by their seeds."""
