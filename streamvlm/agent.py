@@ -42,7 +42,13 @@ class Agent(Closing):
         embedder: Embedder | None = None,
     ) -> None:
         """`embedder` is what streams with `retrieve_method="embedding"` find stored moments by (CLIP, SigLIP, …);
-        None: the model's own embedding of pictures and text."""
+        None: the model's own embedding of pictures and text.
+
+        Raises:
+            TypeError: `model` is not loaded; a name or folder goes to `from_pretrained`.
+        """
+        if isinstance(model, str | Path):
+            raise TypeError(f"Agent takes a loaded model; for a name or folder, Agent.from_pretrained({str(model)!r})")
         self.model = model
         self._embedder = embedder
         self.watch_config = watch or WatchConfig()

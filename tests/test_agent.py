@@ -228,6 +228,11 @@ def test_closing_fails_what_is_open_and_is_idempotent(agent: Agent) -> None:
     assert camera.closed
 
 
+def test_a_name_is_no_model_and_the_way_to_load_it_is_said() -> None:
+    with pytest.raises(TypeError, match=r"Agent\.from_pretrained\('tiny'\)"):
+        Agent("tiny")  # type: ignore[arg-type]
+
+
 def test_closing_the_agent_closes_its_streams() -> None:
     agent = Agent(random_model("llava_onevision"))
     stream = agent.watch(Camera(3))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 from families import random_model
 
-from streamvlm import Agent, Frame, SamplingConfig, StreamStats
-from streamvlm.cli.asks import Ask, WatchFor, is_watch, parse_watch
+from streamvlm import Agent, Frame, Rule, SamplingConfig, StreamStats
+from streamvlm.cli.asks import RULES, Ask, WatchFor, is_watch, parse_watch
 from streamvlm.cli.reports import COUNTERS, JsonReporter, PlainReporter
 from streamvlm.cli.session import Reporter, Session
 
@@ -108,16 +109,31 @@ def test_what_the_stream_says_by_itself_is_told_as_it_happens(capsys: pytest.Cap
         ("the door is open", "the door is open", {}),
         ("it rains; count=2;cooldown=1.5", "it rains", {"count": 2, "cooldown": 1.5}),
         ("x; for-at-least=3; until=60", "x", {"for_at_least": 3.0, "until": 60.0}),
+        ("x; rise=0; sure=0.8; on=0.7; off=0.5", "x", {"rise": 0.0, "sure": 0.8, "on": 0.7, "off": 0.5}),
     ],
 )
 def test_a_watch_is_read_with_its_rule(text: str, condition: str, rule: dict[str, Any]) -> None:
     assert parse_watch(text) == WatchFor(condition, rule)
 
 
-@pytest.mark.parametrize("text", ["; count=1", "x; often", "x; count=many", "x; colour=1"])
-def test_a_watch_that_is_not_understood_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"condition|is none of count=N"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("; count=1", "has no condition"),
+        ("x; often", "'often' is none of count=N, for-at-least=SECONDS"),
+        ("x; count=many", "'count=many' is none of count=N"),
+        ("x; colour=1", "'colour=1' is none of count=N"),
+        ("x; rise=-1", "rise=-1.0 must be 0 or more"),
+        ("x; sure=0.5", r"off=0.4, on=0.6, sure=0.5 must be in order"),
+    ],
+)
+def test_a_watch_that_is_not_understood_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         parse_watch(text)
+
+
+def test_every_rule_can_be_typed() -> None:
+    assert RULES.keys() == {field.name for field in fields(Rule)}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamvlm import Rule
+
 # A word directly before a colon directly before more text was meant as a time, right or wrong: "5s:what is it?".
 _TIMED = re.compile(r"\s*(?P<time>\S+?)\s*:(?P<question>.*)", re.DOTALL)
+
+# What may stand after a condition, and what each is: fields of Rule.
+RULES = {
+    "count": "N",
+    "for_at_least": "SECONDS",
+    "until": "SECONDS",
+    "cooldown": "SECONDS",
+    "rise": "LOGODDS",
+    "sure": "PROBABILITY",
+    "on": "PROBABILITY",
+    "off": "PROBABILITY",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +82,23 @@ def parse_watch(text: str) -> WatchFor:
     """Read `CONDITION` or `CONDITION; count=1; for-at-least=2; until=60; cooldown=10`.
 
     Raises:
-        ValueError: there is no condition, or what follows it is no rule.
+        ValueError: there is no condition, or what follows it is no rule (fields of `streamvlm.Rule`) or not allowed.
     """
     condition, *parts = text.split(";")
     if not condition.strip():
         raise ValueError(f"{text!r} has no condition; write e.g. 'the sign shows 7; count=1'")
-    return WatchFor(condition.strip(), dict(map(_rule, parts)))
+    rule: dict[str, Any] = dict(map(_rule, parts))
+    Rule(**rule)  # refuses what is not allowed before anything is watched
+    return WatchFor(condition.strip(), rule)
 
 
 def _rule(part: str) -> tuple[str, float | int]:
     name, _, value = part.partition("=")
     name = name.strip().replace("-", "_")
-    kind = {"count": int, "for_at_least": float, "until": float, "cooldown": float}.get(name)
     try:
-        if kind is not None:
-            return name, kind(value)
+        if name in RULES:
+            return name, int(value) if name == "count" else float(value)
     except ValueError:
         pass
-    raise ValueError(f"{part.strip()!r} is none of count=N, for-at-least=SECONDS, until=SECONDS, cooldown=SECONDS")
+    allowed = ", ".join(f"{rule.replace('_', '-')}={unit}" for rule, unit in RULES.items())
+    raise ValueError(f"{part.strip()!r} is none of {allowed}")

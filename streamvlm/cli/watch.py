@@ -41,7 +41,7 @@ def watch(
             "--watch",
             metavar="CONDITION[; RULE]",
             help="Tell when it comes true, e.g. 'the sign shows 7; count=1'. May be repeated. "
-            "Rules: count, for-at-least, until, cooldown.",
+            "Rules: count, for-at-least, until, cooldown; how sure to be: rise, sure, on, off.",
         ),
     ] = None,
     show_tokens: Annotated[
