@@ -44,6 +44,7 @@ LIVE = {
     "gap_isolated": "live, gap-isolated",
 }
 TRIGGERS = {
+    "usual": "as `watch` does by itself: a value asked for, what just happened narrated, else yes or no",
     "probe": "yes or no, asked at every change",
     "commentary": "narration that names it",
     "drop_ratio": "a large change of the picture",

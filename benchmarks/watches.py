@@ -3,10 +3,12 @@
 All conditions of a world are watched for at once, as a user would; a quarter of them never comes true, and nothing of
 the answer is told. As in StreamWorld (benchmarks/suites/streamworld.py), an onset is told in time if a watch fires from
 the beginning of the change that makes it true to two seconds after its end. A watch that fires while its condition does
-not hold is a false alarm; one that fires too late misses its onset. The same onsets are put to every trigger: `probe`
-asks the model at every change of the picture, `commentary` narrates once a second and looks for the condition's words
-in the line, `drop_ratio` only looks at how much of the picture changed. What each costs is counted in rows of the
-language model. How well it narrates is StreamWorld's to say.
+not hold is a false alarm; one that fires too late misses its onset. The same onsets are put to every trigger: `usual`
+is what a stream does by itself (`usual_trigger`: with `tiny` it asks for the value that a condition names, reads what
+just happened from its narration, and else does as `probe`), `probe` asks yes or no at every change of the picture,
+`commentary` narrates once a second and looks for the condition's words in the line, `drop_ratio` only looks at how much
+of the picture changed. What each costs is counted in rows of the language model.
+How well it narrates is StreamWorld's to say.
 """
 
 from __future__ import annotations
@@ -26,8 +28,7 @@ from streamvlm.world.truths import Watch as Condition
 from streamvlm.world.truths import watches_for
 
 FIRST_SEED = 2_500_000
-TRIGGERS = ("probe", "commentary", "drop_ratio")
-UNTOLD = frozenset(("a", "an", "in", "is", "just", "now", "second", "last", "shows", "the", "there"))  # in narration
+TRIGGERS = ("usual", "probe", "commentary", "drop_ratio")
 
 
 @dataclass(slots=True)
@@ -70,13 +71,15 @@ class Tally:
         }
 
 
-def trigger(name: str, condition: str) -> Trigger:
-    """One way to know of a condition."""
+def trigger(name: str, condition: str) -> Trigger | None:
+    """One way to know of a condition; None is the usual one."""
+    if name == "usual":
+        return None
     if name == "probe":
         return Probe()
     if name == "drop_ratio":
         return DropRatio()
-    return Commentary(tuple(word for word in condition.split() if word not in UNTOLD))
+    return Commentary.of(condition)
 
 
 def run_triggers(agent: Agent, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streamvlm.engine.triggers.drop_ratio import DropRatio
     from streamvlm.engine.triggers.heads import Heads
     from streamvlm.engine.triggers.probe import Probe
+    from streamvlm.engine.triggers.reply import Reply
     from streamvlm.engine.triggers.silence import Silence
     from streamvlm.engine.virtual import H200_8B, Hardware, Simulation
     from streamvlm.engine.watches import Watch
@@ -107,6 +108,7 @@ __all__ = [
     "RationChanged",
     "ReaderCancelled",
     "RecallCost",
+    "Reply",
     "Rule",
     "SamplingConfig",
     "Savings",
@@ -172,6 +174,7 @@ _HOME = {
     "streamvlm.engine.triggers.drop_ratio": ("DropRatio",),
     "streamvlm.engine.triggers.heads": ("Heads",),
     "streamvlm.engine.triggers.probe": ("Probe",),
+    "streamvlm.engine.triggers.reply": ("Reply",),
     "streamvlm.engine.triggers.silence": ("Silence",),
     "streamvlm.engine.virtual": ("H200_8B", "Hardware", "Simulation"),
     "streamvlm.engine.watches": ("Watch",),

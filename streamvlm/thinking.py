@@ -16,7 +16,7 @@ from streamvlm.engine.events import StreamEvent, WatchFired
 from streamvlm.engine.narration import Narration
 from streamvlm.engine.stream import StreamState
 from streamvlm.engine.triggers.base import Trigger
-from streamvlm.engine.triggers.probe import Probe
+from streamvlm.engine.triggers.usual import usual_trigger
 from streamvlm.engine.watches import Sentry, Watch, condition_in
 from streamvlm.errors import StreamClosed
 from streamvlm.memory.notes import KINDS, Note, NoteKind, Notes
@@ -55,7 +55,8 @@ class Thinking(Closing):
         `on_fire` is called on a thread of its own. `explain` is a question that is asked the moment it fires.
         `rule` are fields of Rule: `count` (fire so often at most), `for_at_least` seconds, `until` a moment of the
         stream, `cooldown` seconds between two times. `trigger` is how to know; by default the model is asked at every
-        change of the picture. A file is watched as far as it is played (`wait`, `play`, `events`).
+        change of the picture, or what it was trained for is used (`usual_trigger`). A file is watched as far as it is
+        played (`wait`, `play`, `events`).
 
         Raises:
             ValueError: an empty or too long condition, a wrong rule.
@@ -63,9 +64,9 @@ class Thinking(Closing):
         """
         check_options(rule, Rule)
         state = self._state
-        watch = Watch(condition_in(condition), trigger or Probe(), Rule(**rule), explain)
-        asked = watch.trigger.question(watch.condition) if watch.trigger.reads == "answer" else watch.condition
-        check_text(state, asked, state.config.background_tokens, "background_tokens")
+        condition = condition_in(condition)
+        watch = Watch(condition, trigger or usual_trigger(state.model, condition), Rule(**rule), explain)
+        check_text(state, watch.trigger.text(watch.condition), state.config.background_tokens, "background_tokens")
         if explain is not None:
             check_text(state, explain, state.config.max_question_tokens)
 
@@ -92,7 +93,7 @@ class Thinking(Closing):
         """
         if every is not None and not 0 < every < math.inf:
             raise ValueError(f"every={every} must be more than 0 seconds, or None")
-        narration = Narration(on=False) if every is None else Narration(every)
+        narration = Narration(told=False) if every is None else Narration(every)
         self._submit(lambda: setattr(self._state.mind, "narration", narration))
 
     def notes(

@@ -19,6 +19,7 @@ from streamvlm.engine.perceiver import Block
 from streamvlm.engine.segments import Boundaries
 from streamvlm.engine.signal import HandOver
 from streamvlm.engine.triggers.probe import Probe
+from streamvlm.engine.triggers.reply import Reply
 from streamvlm.engine.watches import Sentry, Watch
 from streamvlm.errors import ModelError
 from streamvlm.memory.notes import Notes
@@ -68,7 +69,8 @@ def test_perception_does_not_depend_on_what_is_thought(family: str) -> None:
             streams[0].mind.narration = Narration(0.5)
             streams[1].mind.taker = NoteTaker(Notes(), Boundaries(least=1.0, most=2.0), ["how many?"])
             for i in range(3):
-                watch = Watch(f"condition {i}", Probe(), Rule(), "why?" if i else None)
+                trigger = Reply("how many?", "two") if i == 2 else Probe()
+                watch = Watch(f"condition {i}", trigger, Rule(), "why?" if i else None)
                 streams[i % 2].mind.add(Sentry(watch, Alarm(watch.rule), driver.events.append))
         driver.step(4)
         answer = driver.ask(streams[0], "what?", temperature=0.9, seed=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from driver import Driver, random_blocks
 from families import random_model
 from test_agent import LONG, frames
+from test_watches import guard
 
-from streamvlm import Agent, Commentary, Narrated, StreamEnded, prompts
+from streamvlm import Agent, Commentary, Narrated, StreamEnded, WatchFired, prompts
 from streamvlm.engine.narration import Narration
 from streamvlm.engine.stream import StreamState
 from streamvlm.models.sampling import Sampler
@@ -103,11 +105,28 @@ def test_a_file_is_narrated_whole_before_it_ends() -> None:
         assert len(told) >= 4, "random weights always have something to say"
 
 
-def test_commentary_turns_narration_on() -> None:
-    with Agent(random_model("llava_onevision")) as agent, agent.watch(frames(6)) as stream:
-        watch = stream.watch("anything", trigger=Commentary())
+@pytest.mark.parametrize("narrate", [False, True])
+def test_commentary_is_written_for_a_watch_and_told_only_where_it_is_wanted(narrate: bool) -> None:
+    with Agent(random_model("llava_onevision")) as agent, agent.watch(frames(12), narrate=narrate) as stream:
+        listener = stream.listen()
+        watch = stream.watch("anything", trigger=Commentary(), count=1)
         stream.wait(LONG)
-        assert watch.looks >= 3 and watch.fired
+        assert watch.looks >= 1 and watch.fired
+        told = [e for e in itertools.takewhile(lambda e: not isinstance(e, StreamEnded), listener)]
+        assert any(isinstance(e, WatchFired) for e in told)
+        assert any(isinstance(e, Narrated) for e in told) == narrate
+
+
+def test_nothing_is_narrated_once_no_watch_goes_by_it() -> None:
+    driver = Driver(random_model("llava_onevision"))
+    stream = driver.watch(random_blocks(driver.model, 12), paced=False, ended=True)
+    stream.play_until = 1e9
+    watch = guard(driver, stream, Commentary(("never said",)))
+    driver.step(3)
+    assert stream.mind.narrates
+    watch.cancel()
+    driver.run()
+    assert not stream.mind.narrates and watch.looks <= 2
 
 
 def test_wrong_seconds_say_what_is_wrong() -> None:

@@ -11,13 +11,17 @@ from families import random_model
 from safetensors.torch import save_file
 from test_watches import guard
 
-from streamvlm import ModelError
+from streamvlm import ModelConfig, ModelError, load_model
+from streamvlm.engine.mind import REPLY
 from streamvlm.engine.sight import Change
-from streamvlm.engine.triggers.base import Evidence
+from streamvlm.engine.triggers.base import Evidence, Trigger
 from streamvlm.engine.triggers.commentary import Commentary
 from streamvlm.engine.triggers.drop_ratio import LEAST_SEEN, DropRatio
 from streamvlm.engine.triggers.heads import Heads
+from streamvlm.engine.triggers.probe import Probe
+from streamvlm.engine.triggers.reply import Reply
 from streamvlm.engine.triggers.silence import Silence
+from streamvlm.engine.triggers.usual import usual_trigger
 
 MODEL = random_model("qwen3_vl")
 
@@ -47,6 +51,47 @@ def test_what_the_model_makes_of_a_frame_is_read_without_any_reader() -> None:
     driver.run()
     assert watch.looks == 5 and watch.probability is not None
     assert not stream.background and stream.stats.peak_slots <= stream.stats.tokens_seen
+
+
+def test_a_reply_is_what_an_answer_to_the_question_would_be_and_is_compared() -> None:
+    blocks, asked = random_blocks(MODEL, 2), "what does it show?"
+    alone = Driver(MODEL)
+    stream = alone.watch(blocks[:1])
+    alone.step()
+    answer = alone.ask(stream, asked, max_new_tokens=REPLY)
+    alone.run()
+    expected = answer.so_far
+    assert expected.strip()
+    driver = Driver(MODEL)
+    watching = driver.watch(blocks[:1])
+    right = guard(driver, watching, Reply(asked, expected.upper() + "."))
+    wrong = guard(driver, watching, Reply(asked, expected + " not"))
+    driver.run()
+    assert (right.probability, wrong.probability) == (1.0, 0.0)
+    assert right.looks == wrong.looks == 1 and len(right.fired) == 1 and not wrong.fired
+    assert not watching.background
+
+
+def test_a_reply_needs_a_question_and_an_answer() -> None:
+    with pytest.raises(ValueError, match="answer=' ' must not be empty"):
+        Reply("what is it?", " ")
+    with pytest.raises(ValueError, match="asked='' must not be empty"):
+        Reply("", "80")
+
+
+@pytest.mark.parametrize(
+    ("condition", "trigger"),
+    [
+        ("the sign shows 80", Reply("what does the sign show?", "80")),
+        ("the sign just changed to wait.", Reply("what does the sign show?", "wait")),
+        ("the red star is in the top left", Reply("where is the red star?", "top left")),
+        ("there is a red star", Probe()),
+        ("the red star just moved to the left", Commentary(("red", "star", "moved", "to", "left"))),
+    ],
+)
+def test_a_condition_is_watched_for_in_the_way_its_model_was_trained_for(condition: str, trigger: Trigger) -> None:
+    assert usual_trigger(MODEL, condition) == Probe()
+    assert usual_trigger(load_model(ModelConfig(model="tiny")), condition) == trigger
 
 
 def test_the_drop_ratio_is_judged_by_the_past_alone() -> None:
@@ -86,7 +131,15 @@ def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "line", "fires"),
-    [((), "a ball enters.", True), ((), "", False), (("ball",), "the Ball leaves", True), (("cat",), "a ball", False)],
+    [
+        ((), "a ball enters.", True),
+        ((), "", False),
+        (("ball",), "the Ball leaves", True),
+        (("cat",), "a ball", False),
+        (("ball", "leaves"), "a dog enters; the ball leaves.", True),
+        (("ball", "leaves"), "the ball enters. A dog leaves", False),
+        (("shows", "3.5"), "it shows 3.5", True),
+    ],
 )
 def test_commentary_speaks_when_there_is_something_to_say(words: tuple[str, ...], line: str, fires: bool) -> None:
     assert Commentary(words).probability(Evidence(MODEL, 0.0, line=line)) == float(fires)

@@ -18,7 +18,7 @@ def texts_of(stream: StreamState) -> tuple[str, ...]:
     """Questions that wait for their moment, what is watched for, and what is kept track of."""
     asked = [question.answer.question for question in stream.waiting]
     watched = [
-        watch.trigger.question(watch.condition) if watch.trigger.reads == "answer" else watch.condition
+        watch.trigger.text(watch.condition)
         for watch in (sentry.watch for sentry in stream.mind.sentries)
         if not watch.over
     ]

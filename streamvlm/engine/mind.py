@@ -26,7 +26,7 @@ from streamvlm.engine.planning import Sort
 from streamvlm.engine.questions import Question
 from streamvlm.engine.reader import Reader
 from streamvlm.engine.sight import Sight
-from streamvlm.engine.triggers.base import Evidence, Reads
+from streamvlm.engine.triggers.base import ASKING, Evidence, Reads
 from streamvlm.engine.watches import Sentry
 from streamvlm.errors import StreamClosed
 from streamvlm.memory.notes import NAME, Notes
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REPLY = 12  # tokens of a reply that is compared with an expected one
+
 
 @dataclass(slots=True, eq=False)
 class Mind:
     """One stream's watches, narration and notes. Touched by the engine thread only."""
 
-    narration: Narration = field(default_factory=lambda: Narration(on=False))
+    narration: Narration = field(default_factory=lambda: Narration(told=False))
     sentries: list[Sentry] = field(default_factory=list)
     stretch: float = 1.0  # watches look less often by this factor, under load
     sampling: SamplingConfig = field(default_factory=SamplingConfig)  # of the answers that explain a watch
@@ -58,12 +60,17 @@ class Mind:
         """
         path = None if config.store is None else Path(config.store) / NAME
         taker = NoteTaker(Notes(path)) if config.notes else None
-        return cls(Narration(on=config.narrate), sampling=sampling, taker=taker)
+        return cls(Narration(told=config.narrate), sampling=sampling, taker=taker)
 
     @property
     def thinks(self) -> bool:
         """Whether there is anything to think about."""
-        return self.narration.on or bool(self.sentries) or self.taker is not None
+        return self.narrates or bool(self.sentries) or self.taker is not None
+
+    @property
+    def narrates(self) -> bool:
+        """Whether somebody wants to know what happens, second by second."""
+        return self.narration.told or any(True for _ in self._reading("line"))
 
     @property
     def listens(self) -> bool:
@@ -74,21 +81,19 @@ class Mind:
     def pending(self) -> bool:
         """Whether there is something to ask that has found no room yet."""
         noting = self.taker is not None and self.taker.due
-        return noting or self.narration.due or any(s.due for s in self._reading("answer"))
+        return noting or self.narration.due or any(s.due for s in self._reading(*ASKING))
 
     @property
     def writing(self) -> bool:
         """Whether something that was seen is still to be noted."""
         return self.taker is not None and (self.taker.due or self.taker.asking)
 
-    def _reading(self, reads: Reads) -> Iterator[Sentry]:
-        return (s for s in list(self.sentries) if s.watch.trigger.reads == reads)
+    def _reading(self, *reads: Reads) -> Iterator[Sentry]:
+        return (s for s in list(self.sentries) if s.watch.trigger.reads in reads)
 
     def add(self, sentry: Sentry) -> None:
         """Watch for one more thing."""
         self.sentries.append(sentry)
-        if sentry.watch.trigger.reads == "line":
-            self.narration.on = True
 
     def saw(self, stream: StreamState, block: Block) -> None:
         """A block was committed."""
@@ -102,7 +107,8 @@ class Mind:
                 sentry.saw(stream.now, change, self.stretch)
         for sentry in self._reading("change"):
             self._look(stream, sentry, Evidence(stream.model, stream.now, change=change))
-        self.narration.saw(stream.now)
+        if self.narrates:
+            self.narration.saw(stream.now)
         if self.taker is not None:
             self.taker.saw(stream.now, change)
         self.think(stream)
@@ -114,7 +120,7 @@ class Mind:
 
     def think(self, stream: StreamState) -> None:
         """Ask what is due and has room now. All probes of one moment go into one step."""
-        for sentry in self._reading("answer"):
+        for sentry in self._reading(*ASKING):
             if sentry.due and not sentry.asking:
                 sentry.due = not self._probe(stream, sentry)
                 sentry.asking = not sentry.due
@@ -180,15 +186,19 @@ class Mind:
             self.taker.notes.close()
 
     def _probe(self, stream: StreamState, sentry: Sentry) -> bool:
-        question, moment = sentry.watch.trigger.question(sentry.watch.condition), stream.now
+        trigger, moment = sentry.watch.trigger, stream.now
+        question, replies = trigger.question(sentry.watch.condition), trigger.reads == "reply"
 
         def read(logits: Tensor, reader: Reader) -> None:
             self._look(stream, sentry, Evidence(stream.model, moment, logits=logits), reader)
 
         def done(answer: Answer, reader: Reader | None) -> None:
             sentry.asking = False
+            if replies and answer.status in ("complete", "truncated"):
+                self._look(stream, sentry, Evidence(stream.model, moment, line=answer.so_far), reader)
 
-        return ask_self(stream, Request(question, Sort.PROBE, 0, done, read))
+        limit = REPLY if replies else 0
+        return ask_self(stream, Request(question, Sort.PROBE, limit, done, None if replies else read))
 
     def _narrate(self, stream: StreamState) -> bool:
         done = partial(self._narrated, stream, stream.now)
@@ -199,7 +209,7 @@ class Mind:
         if answer.status not in ("complete", "truncated"):
             return
         line = self.narration.line(moment, answer.so_far)
-        if line:
+        if line and self.narration.told:
             stream.emit(Narrated(moment, line))
         for sentry in self._reading("line"):
             self._look(stream, sentry, Evidence(stream.model, moment, line=line), reader)

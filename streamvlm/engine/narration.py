@@ -16,7 +16,7 @@ class Narration:
     """What is said about a stream, second by second."""
 
     every: float = 1.0  # seconds of stream time
-    on: bool = True
+    told: bool = True  # to whoever listens; else there are lines only if watches go by them
     due: bool = False
     asking: bool = False
     skipped: int = 0  # seconds that went by while the one before was still being narrated
@@ -25,7 +25,7 @@ class Narration:
 
     def saw(self, time: float) -> None:
         """A block was seen; is it time?"""
-        if not self.on or time - self._asked < self.every - 1e-6:
+        if time - self._asked < self.every - 1e-6:
             return
         self._asked = time
         if self.asking or self.due:

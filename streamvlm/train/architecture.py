@@ -93,6 +93,7 @@ def _config(shape: Shape, tokenizer: Any) -> Any:  # noqa: ANN401
         vision_start_token_id=ids("<|vision_start|>"),
         vision_end_token_id=ids("<|vision_end|>"),
         tie_word_embeddings=True,
+        streamvlm_watches=["reply", "commentary"],  # it learns both (streamvlm/engine/triggers/usual.py)
     )
 
 
