@@ -2,10 +2,10 @@
 
 Every kind of question is asked at every age of a stream, about what the window shows. A model that has watched from
 the beginning has the window, its sinks, and positions far from where it began; beside it each question gets a stream of
-its own which begins with the window's first frame and forgets nothing. Answers are compared one by one, hour by hour.
-Each is a run of StreamWorld in a folder of its own below `--out` (streamvlm.benchmarks.streamworld), and goes on
-after a kill; two processes share the work with `--ways sink_window` and `--ways afresh`, and `--collect` makes the
-result.
+its own which begins with the window's first frame (seen without the one before it) and forgets nothing. Answers are
+compared one by one, hour by hour. Each is a run of StreamWorld in a folder of its own below `--out`
+(streamvlm.benchmarks.streamworld), and goes on after a kill; two processes share the work with `--ways sink_window` and
+`--ways afresh`, and `--collect` makes the result.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ TOGETHER = 60.0  # seconds of stream whose questions are about the same, and no 
 def by_age(made: Exams, runs: Mapping[str, Mapping[str, Result]]) -> dict[str, Any]:
     """Hour of the stream, and "all" -> group of kinds -> accuracy of both, difference and its interval, in percent."""
     benchmark = StreamWorld(made)
+    missing = {way: sum(s.id not in runs[way] for s in benchmark.load(Path())) for way in WAYS}
+    if any(missing.values()):
+        raise SystemExit(f"not all questions have been asked in both ways yet; missing: {missing}")
     samples = [replace(s, video=f"{s.video}/{s.time // TOGETHER:.0f}") for s in benchmark.load(Path())]
     hours: dict[str, list[Sample]] = {"all": samples}
     for sample in samples:
         hours.setdefault(f"{1 + sample.time // HOUR:.0f}", []).append(sample)
     found = {}
     for hour, its in hours.items():
-        alike = sum(runs[WAYS[0]][s.id].text == runs[WAYS[1]][s.id].text for s in its)
+        pairs = [[runs[way][s.id] for way in WAYS] for s in its]
+        alike = sum(one.text == other.text and one.status == other.status == "answered" for one, other in pairs)
         totals = {one.name: one.to_json() for one in compare(benchmark, its, *(runs[way] for way in WAYS))}
         found[hour] = {"asked": len(its), "alike": alike, "groups": totals}
     return found

@@ -30,6 +30,8 @@ from streamvlm.world.truths import watches_for
 FIRST_SEED = 2_500_000
 TRIGGERS = ("usual", "probe", "commentary", "drop_ratio")
 
+UNTOLD = frozenset(("a", "an", "in", "is", "just", "now", "shows", "the", "there"))  # in narration
+
 
 @dataclass(slots=True)
 class Tally:
@@ -79,7 +81,7 @@ def trigger(name: str, condition: str) -> Trigger | None:
         return Probe()
     if name == "drop_ratio":
         return DropRatio()
-    return Commentary.of(condition)
+    return Commentary(tuple(word for word in condition.split() if word not in UNTOLD))
 
 
 def run_triggers(agent: Agent, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -9,11 +9,10 @@ from typing import Any
 
 from streamvlm.closing import Closing
 from streamvlm.engine.alarm import Alarm, Rule
-from streamvlm.engine.checks import check_text
+from streamvlm.engine.checks import check_text, check_watch
 from streamvlm.engine.courier import Courier
 from streamvlm.engine.engine import Engine
 from streamvlm.engine.events import StreamEvent, WatchFired
-from streamvlm.engine.narration import Narration
 from streamvlm.engine.stream import StreamState
 from streamvlm.engine.triggers.base import Trigger
 from streamvlm.engine.triggers.usual import usual_trigger
@@ -66,7 +65,7 @@ class Thinking(Closing):
         state = self._state
         condition = condition_in(condition)
         watch = Watch(condition, trigger or usual_trigger(state.model, condition), Rule(**rule), explain)
-        check_text(state, watch.trigger.text(watch.condition), state.config.background_tokens, "background_tokens")
+        check_watch(state, watch)
         if explain is not None:
             check_text(state, explain, state.config.max_question_tokens)
 
@@ -93,8 +92,7 @@ class Thinking(Closing):
         """
         if every is not None and not 0 < every < math.inf:
             raise ValueError(f"every={every} must be more than 0 seconds, or None")
-        narration = Narration(told=False) if every is None else Narration(every)
-        self._submit(lambda: setattr(self._state.mind, "narration", narration))
+        self._submit(lambda: self._state.mind.narrate(every))
 
     def notes(
         self,

@@ -56,6 +56,18 @@ def test_a_second_is_a_second_of_the_stream_and_none_piles_up() -> None:
     assert slow.due and slow.skipped == 4
 
 
+def test_a_watch_that_goes_by_the_lines_misses_no_second_and_only_those_asked_for_are_told() -> None:
+    narration, written, told = Narration(4.0), [], []
+    for half in range(20):
+        narration.saw(half / 2, watched=half < 10)
+        if narration.due:
+            written.append(half / 2)
+            told += [half / 2] if narration.tells(half / 2) else []
+        narration.due = False
+    assert written == [0.0, 1.0, 2.0, 3.0, 4.0, 8.0] and told == [0.0, 4.0, 8.0]
+    assert not Narration(told=False).tells(0.0)
+
+
 class Says(Sampler):
     """Writes a given text, whatever the model would write."""
 

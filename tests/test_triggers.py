@@ -9,11 +9,13 @@ import torch
 from driver import Driver, random_blocks
 from families import random_model
 from safetensors.torch import save_file
+from test_agent import LONG, frames
+from test_narration import Says
 from test_watches import guard
 
-from streamvlm import ModelConfig, ModelError, load_model
-from streamvlm.engine.mind import REPLY
+from streamvlm import Agent, ModelConfig, ModelError, load_model
 from streamvlm.engine.sight import Change
+from streamvlm.engine.stream import StreamState
 from streamvlm.engine.triggers.base import Evidence, Trigger
 from streamvlm.engine.triggers.commentary import Commentary
 from streamvlm.engine.triggers.drop_ratio import LEAST_SEEN, DropRatio
@@ -53,23 +55,52 @@ def test_what_the_model_makes_of_a_frame_is_read_without_any_reader() -> None:
     assert not stream.background and stream.stats.peak_slots <= stream.stats.tokens_seen
 
 
-def test_a_reply_is_what_an_answer_to_the_question_would_be_and_is_compared() -> None:
-    blocks, asked = random_blocks(MODEL, 2), "what does it show?"
-    alone = Driver(MODEL)
-    stream = alone.watch(blocks[:1])
-    alone.step()
-    answer = alone.ask(stream, asked, max_new_tokens=REPLY)
-    alone.run()
-    expected = answer.so_far
-    assert expected.strip()
+def written(stream: StreamState, text: str) -> None:
+    """Have every reply that is being written say `text`."""
+    (eos, *_) = stream.model.eos_tokens
+    for reader in stream.background:
+        reader.sampler = Says([*stream.model.tokenize(text), eos])
+
+
+@pytest.mark.parametrize(("reply", "right"), [("80", 1.0), (" 80. ", 1.0), ("180", 0.0), ("8", 0.0), ("80 now", 0.0)])
+def test_a_reply_to_the_question_is_compared_with_the_answer(reply: str, right: float) -> None:
     driver = Driver(MODEL)
-    watching = driver.watch(blocks[:1])
-    right = guard(driver, watching, Reply(asked, expected.upper() + "."))
-    wrong = guard(driver, watching, Reply(asked, expected + " not"))
+    stream = driver.watch(random_blocks(MODEL, 1))
+    watch = guard(driver, stream, Reply("what does it show?", "80"))
+    driver.step()
+    assert [reader.answer.question for reader in stream.background] == ["what does it show?"]
+    written(stream, reply)
     driver.run()
-    assert (right.probability, wrong.probability) == (1.0, 0.0)
-    assert right.looks == wrong.looks == 1 and len(right.fired) == 1 and not wrong.fired
-    assert not watching.background
+    assert watch.probability == right and watch.looks == 1 and len(watch.fired) == right
+    assert not stream.background
+
+
+@torch.inference_mode()
+def test_a_reply_that_is_cut_off_for_a_frame_says_nothing() -> None:
+    driver = Driver(MODEL)
+    stream = driver.watch(random_blocks(MODEL, 1))
+    watch = guard(driver, stream, Reply("where is it?", "top"))
+    driver.step()
+    written(stream, "top left")
+    driver.step(2)
+    (reader,) = stream.background
+    assert reader.tokens and not reader.answer.done
+    stream.close_reader(reader, "truncated")
+    assert watch.looks == 0 and not stream.mind.sentries[0].asking
+
+
+@pytest.mark.parametrize("trigger", [Reply("what is it?", "a ball"), Commentary(("left",)), Probe()])
+def test_a_watch_without_the_room_to_ask_is_refused(trigger: Trigger) -> None:
+    with Agent(MODEL) as agent, agent.watch(frames(4), background_tokens=9) as stream:
+        with pytest.raises(ValueError, match="background_tokens"):
+            stream.watch("it left", trigger=trigger)
+        stream.wait(LONG)
+
+
+def test_what_is_narrated_can_hold_for_no_time() -> None:
+    over = pytest.raises(ValueError, match="for_at_least=2: what is narrated is over at once")
+    with Agent(MODEL) as agent, agent.watch(frames(4)) as stream, over:
+        stream.watch("it left", trigger=Commentary(("left",)), for_at_least=2)
 
 
 def test_a_reply_needs_a_question_and_an_answer() -> None:
@@ -77,16 +108,26 @@ def test_a_reply_needs_a_question_and_an_answer() -> None:
         Reply("what is it?", " ")
     with pytest.raises(ValueError, match="asked='' must not be empty"):
         Reply("", "80")
+    with pytest.raises(ValueError, match=r"answer='\.' must not be empty"):
+        Reply("what is it?", ".")
 
 
 @pytest.mark.parametrize(
     ("condition", "trigger"),
     [
         ("the sign shows 80", Reply("what does the sign show?", "80")),
-        ("the sign just changed to wait.", Reply("what does the sign show?", "wait")),
         ("the red star is in the top left", Reply("where is the red star?", "top left")),
         ("there is a red star", Probe()),
-        ("the red star just moved to the left", Commentary(("red", "star", "moved", "to", "left"))),
+        ("The sign shows 80!", Reply("what does The sign show?", "80")),
+        ("the sign just changed to wait.", Commentary(("sign", "changed", "wait"), in_a_row=True)),
+        ("the red star just moved to the left", Commentary(("red", "star", "moved", "left"), in_a_row=True)),
+        ("the red star just left!", Commentary(("red", "star", "left"), in_a_row=True)),
+        ("the sign no longer shows 80", Probe()),
+        ("no red star is in the top left", Probe()),
+        ("the sign shows 80 and there is a red star", Probe()),
+        ("the red star is in the top left or the bottom", Probe()),
+        ("the sign shows a number greater than 50", Probe()),
+        ("there is just one star", Probe()),
     ],
 )
 def test_a_condition_is_watched_for_in_the_way_its_model_was_trained_for(condition: str, trigger: Trigger) -> None:
@@ -127,6 +168,21 @@ def test_heads_of_another_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").write_bytes(b"nothing of the kind, but long enough")
     with pytest.raises(ModelError, match="holds no heads"):
         Heads.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("condition", "line", "fires"),
+    [
+        ("the red star just left.", "a ball enters; the red star left", True),
+        ("the red star just left", "the red star moved to the left", False),
+        ("the red star just moved to the left", "the red star moved to the left", True),
+        ("the red star just moved to the left", "the red star moved to the bottom left", False),
+        ("the red star just hit the blue ball", "the blue ball hit the red star", False),
+        ("the red star just left", "the red star entered; the blue ball left", False),
+    ],
+)
+def test_what_just_happened_is_told_apart_from_what_sounds_like_it(condition: str, line: str, fires: bool) -> None:
+    assert Commentary.of(condition).probability(Evidence(MODEL, 0.0, line=line)) == float(fires)
 
 
 @pytest.mark.parametrize(

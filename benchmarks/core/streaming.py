@@ -20,6 +20,7 @@ from streamvlm.benchmarks.core.protocol import Protocol
 from streamvlm.benchmarks.core.records import Cost, Result, Sample, Turn
 
 SLACK = 1e-3  # seconds
+UNWATCHED = ValueError("a protocol that shows every question a stream of its own watches for nothing")
 COMMENT_TOKENS = 20  # of one second's comment, as in Inf-Streams-Eval
 TOLD = 400  # characters of its own earlier comments that a model is reminded of
 
@@ -103,9 +104,9 @@ class StreamPlayer(Player):
 
     def play(self, samples: Sequence[Sample], footage: Footage) -> Iterator[Outcome]:
         """In order of time. What fails the stream fails the samples that were still open."""
-        glimpses = self.protocol.afresh or (self.protocol.policy == "last_frames" and footage.seeks)
-        if glimpses and all(s.alert is None for s in samples):
-            yield from (self._glimpse(sample, footage) for sample in samples)
+        questions = all(s.alert is None for s in samples)
+        if self.protocol.afresh or (self.protocol.policy == "last_frames" and footage.seeks and questions):
+            yield from (self._glimpse(s, footage) if s.alert is None else failed(s, UNWATCHED) for s in samples)
             return
         steps = sorted((step for s in samples for step in self.steps(s, self.protocol)), key=lambda step: step.at)
         open_samples = {s.id: s for s in samples}
@@ -138,7 +139,8 @@ class StreamPlayer(Player):
         return result, cost
 
     def _first(self, at: float) -> int:
-        """Index of the first frame that a question asked at `at` seconds is to see, or needs for one that it sees."""
+        """Index of the first frame that a question asked at `at` seconds is to see; under last_frames of the one before
+        if the tower looks at both."""
         fps, spec, config = self.protocol.fps, self.agent.model.pixels, self.agent.watch_config
         frames = config.window_seconds * fps if self.protocol.afresh else config.last_frames
         whole = (math.floor(at * fps + SLACK) + 1) // spec.advance  # temporal patches there are by then

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+from streamvlm import prompts
+from streamvlm.engine.narration import LIMIT
 from streamvlm.engine.questions import Terms
 from streamvlm.engine.stream import StreamState
+from streamvlm.engine.watches import Watch
 
 
 def check_text(state: StreamState, question: str, room: int, setting: str = "max_question_tokens") -> None:
@@ -15,6 +18,21 @@ def check_text(state: StreamState, question: str, room: int, setting: str = "max
     length = len(state.model.question_layout(question))
     if length > room:
         raise ValueError(f"the question takes {length} tokens; {setting} allows {room}")
+
+
+def check_watch(state: StreamState, watch: Watch) -> None:
+    """Raise ValueError if there is no condition, no room to ask about it, or a rule that its trigger cannot follow."""
+    trigger, room = watch.trigger, state.config.background_tokens
+    if trigger.reads == "line":
+        check_text(state, watch.condition, room, "background_tokens")
+        check_text(state, prompts.NARRATE, room - LIMIT, "background_tokens, less a line,")
+        if watch.rule.for_at_least:
+            raise ValueError(
+                f"for_at_least={watch.rule.for_at_least}: what is narrated is over at once; give a trigger that keeps "
+                "looking, such as Probe()"
+            )
+    else:
+        check_text(state, trigger.text(watch.condition), room - trigger.room(state.model), "background_tokens")
 
 
 def check_moment(state: StreamState, at: float | None, asked_until: float) -> None:

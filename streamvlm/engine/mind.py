@@ -5,7 +5,7 @@ model, asks as readers of low priority, and turns the replies into events. Perce
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from streamvlm.engine.answer import Answer
 from streamvlm.engine.asking import fork
 from streamvlm.engine.background import Request, ask_self
 from streamvlm.engine.events import Narrated, NoteTaken
-from streamvlm.engine.narration import LIMIT, Narration
+from streamvlm.engine.narration import LIMIT, SECOND, Narration
 from streamvlm.engine.notetaker import LIMIT as NOTE_LIMIT
 from streamvlm.engine.notetaker import NoteTaker
 from streamvlm.engine.perceiver import Block
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from streamvlm.engine.stream import StreamState
 
 logger = logging.getLogger(__name__)
-
-REPLY = 12  # tokens of a reply that is compared with an expected one
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +68,11 @@ class Mind:
     @property
     def narrates(self) -> bool:
         """Whether somebody wants to know what happens, second by second."""
-        return self.narration.told or any(True for _ in self._reading("line"))
+        return self.narration.told or self._watches_lines
+
+    @property
+    def _watches_lines(self) -> bool:
+        return any(True for _ in self._reading("line"))
 
     @property
     def listens(self) -> bool:
@@ -108,7 +110,7 @@ class Mind:
         for sentry in self._reading("change"):
             self._look(stream, sentry, Evidence(stream.model, stream.now, change=change))
         if self.narrates:
-            self.narration.saw(stream.now)
+            self.narration.saw(stream.now, watched=self._watches_lines)
         if self.taker is not None:
             self.taker.saw(stream.now, change)
         self.think(stream)
@@ -119,14 +121,10 @@ class Mind:
             self._look(stream, sentry, Evidence(stream.model, stream.now, logits=logits, hidden=hidden))
 
     def think(self, stream: StreamState) -> None:
-        """Ask what is due and has room now. All probes of one moment go into one step."""
+        """Ask what is due and has room now. All questions of one moment begin in one step."""
         for sentry in self._reading(*ASKING):
-            if sentry.due and not sentry.asking:
-                sentry.due = not self._probe(stream, sentry)
-                sentry.asking = not sentry.due
-        if self.narration.due and not self.narration.asking:
-            self.narration.due = not self._narrate(stream)
-            self.narration.asking = not self.narration.due
+            _ask_once(sentry, partial(self._probe, stream, sentry))
+        _ask_once(self.narration, partial(self._narrate, stream))
         if self.taker is not None and self.taker.due and not self.taker.asking:
             self._jot(stream, self.taker)
 
@@ -174,6 +172,11 @@ class Mind:
             text = f"{answer.question} {answer.so_far}"
             stream.emit(NoteTaken(stream.now, self.taker.notes.add(answer.as_of, answer.as_of, "answer", text)))
 
+    def narrate(self, every: float | None) -> None:
+        """Have what happens told every so many seconds of stream time; None: no more."""
+        self.narration.told = every is not None
+        self.narration.every = every or SECOND
+
     def ease(self, *, notes: bool, stretch: float) -> None:
         """Do less, or as much as before."""
         self.stretch = stretch
@@ -187,18 +190,17 @@ class Mind:
 
     def _probe(self, stream: StreamState, sentry: Sentry) -> bool:
         trigger, moment = sentry.watch.trigger, stream.now
-        question, replies = trigger.question(sentry.watch.condition), trigger.reads == "reply"
+        question, room = trigger.question(sentry.watch.condition), trigger.room(stream.model)
 
         def read(logits: Tensor, reader: Reader) -> None:
             self._look(stream, sentry, Evidence(stream.model, moment, logits=logits), reader)
 
         def done(answer: Answer, reader: Reader | None) -> None:
             sentry.asking = False
-            if replies and answer.status in ("complete", "truncated"):
+            if room and _whole(answer, reader):
                 self._look(stream, sentry, Evidence(stream.model, moment, line=answer.so_far), reader)
 
-        limit = REPLY if replies else 0
-        return ask_self(stream, Request(question, Sort.PROBE, limit, done, None if replies else read))
+        return ask_self(stream, Request(question, Sort.PROBE, room, done, None if room else read))
 
     def _narrate(self, stream: StreamState) -> bool:
         done = partial(self._narrated, stream, stream.now)
@@ -206,10 +208,10 @@ class Mind:
 
     def _narrated(self, stream: StreamState, moment: float, answer: Answer, reader: Reader | None) -> None:
         self.narration.asking = False
-        if answer.status not in ("complete", "truncated"):
+        if not _whole(answer, reader):
             return
-        line = self.narration.line(moment, answer.so_far)
-        if line and self.narration.told:
+        line, told = self.narration.line(moment, answer.so_far), self.narration.tells(moment)
+        if line and told:
             stream.emit(Narrated(moment, line))
         for sentry in self._reading("line"):
             self._look(stream, sentry, Evidence(stream.model, moment, line=line), reader)
@@ -246,3 +248,17 @@ class Mind:
         for sentry in self.sentries:
             sentry.watch.end(StreamClosed("the stream ended"))
         self.sentries.clear()
+
+
+def _whole(answer: Answer, reader: Reader | None) -> bool:
+    """Whether it was written as far as it may be, and not cut off to make room for a frame."""
+    full = reader is not None and len(reader.tokens) >= reader.limit
+    return answer.status == "complete" or (answer.status == "truncated" and full)
+
+
+def _ask_once(one: Sentry | Narration, ask: Callable[[], bool]) -> None:
+    """Ask what is due and not being asked; it stays due if there is no room for it now."""
+    if one.due and not one.asking:
+        one.due, one.asking = False, True  # before it is asked: what can never be asked is over at once
+        if not ask():
+            one.due, one.asking = True, False

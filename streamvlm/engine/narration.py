@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from streamvlm import prompts
 
 LIMIT = 48  # tokens of a line
+SECOND = 1.0  # what a line is about
 _STILL = 1.5  # seconds; what is said again within them is the same event, still going on or just over
 
 
@@ -21,16 +22,24 @@ class Narration:
     asking: bool = False
     skipped: int = 0  # seconds that went by while the one before was still being narrated
     _asked: float = -math.inf
+    _told: float = -math.inf
     _said: dict[str, float] = field(default_factory=dict)  # what was said lately, and when last, in seconds
 
-    def saw(self, time: float) -> None:
-        """A block was seen; is it time?"""
-        if time - self._asked < self.every - 1e-6:
+    def saw(self, time: float, *, watched: bool = False) -> None:
+        """A block was seen; is it time? Where watches go by the lines, no second may be left out."""
+        if time - self._asked < (min(self.every, SECOND) if watched else self.every) - 1e-6:
             return
         self._asked = time
         if self.asking or self.due:
             self.skipped += 1
         self.due = True
+
+    def tells(self, time: float) -> bool:
+        """Whether the line about the second up to `time` is one of those to be told."""
+        if not self.told or time - self._told < self.every - 1e-6:
+            return False
+        self._told = time
+        return True
 
     def line(self, time: float, text: str) -> str:
         """What is new in what the model wrote about the second up to `time`; "" if nothing is.

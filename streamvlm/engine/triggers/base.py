@@ -42,6 +42,10 @@ class Trigger(ABC):
         """What to ask the model, for triggers that read its answer or reply."""
         raise NotImplementedError(f"{type(self).__name__} asks nothing")
 
+    def room(self, model: VisionLanguageModel) -> int:
+        """Tokens that the model may write, for triggers that read its reply."""
+        return 0
+
     def text(self, condition: str) -> str:
         """What shows a watch's interest: its question, or the condition where nothing is asked."""
         return self.question(condition) if self.reads in ASKING else condition
