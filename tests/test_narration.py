@@ -141,6 +141,16 @@ def test_nothing_is_narrated_once_no_watch_goes_by_it() -> None:
     assert not stream.mind.narrates and watch.looks <= 2
 
 
+def test_a_file_ends_also_where_its_narration_has_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        Agent(random_model("llava_onevision")) as agent,
+        agent.watch(frames(6), narrate=True, background_tokens=30) as stream,
+    ):
+        stream.wait(LONG)
+        assert stream.ended and stream.stats.rows_thought == 0
+    assert "does not fit into background_tokens" in caplog.text
+
+
 def test_wrong_seconds_say_what_is_wrong() -> None:
     with Agent(random_model("llava_onevision")) as agent, agent.watch(frames(2)) as stream:
         with pytest.raises(ValueError, match="every=0"):
