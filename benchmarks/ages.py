@@ -34,10 +34,10 @@ TOGETHER = 60.0  # seconds of stream whose questions are about the same, and no 
 def by_age(made: Exams, runs: Mapping[str, Mapping[str, Result]]) -> dict[str, Any]:
     """Hour of the stream, and "all" -> group of kinds -> accuracy of both, difference and its interval, in percent."""
     benchmark = StreamWorld(made)
-    missing = {way: sum(s.id not in runs[way] for s in benchmark.load(Path())) for way in WAYS}
+    samples = [replace(s, video=f"{s.video}/{s.time // TOGETHER:.0f}") for s in benchmark.load(Path())]
+    missing = {way: sum(s.id not in runs[way] for s in samples) for way in WAYS}
     if any(missing.values()):
         raise SystemExit(f"not all questions have been asked in both ways yet; missing: {missing}")
-    samples = [replace(s, video=f"{s.video}/{s.time // TOGETHER:.0f}") for s in benchmark.load(Path())]
     hours: dict[str, list[Sample]] = {"all": samples}
     for sample in samples:
         hours.setdefault(f"{1 + sample.time // HOUR:.0f}", []).append(sample)

@@ -7,8 +7,8 @@ not hold is a false alarm; one that fires too late misses its onset. The same on
 is what a stream does by itself (`usual_trigger`: with `tiny` it asks for the value that a condition names, reads what
 just happened from its narration, and else does as `probe`), `probe` asks yes or no at every change of the picture,
 `commentary` narrates once a second and looks for the condition's words in the line, `drop_ratio` only looks at how much
-of the picture changed. What each costs is counted in rows of the language model.
-How well it narrates is StreamWorld's to say.
+of the picture changed. What each costs is counted in rows of the language model. How well it narrates is StreamWorld's
+to say.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from streamvlm.world.truths import watches_for
 
 FIRST_SEED = 2_500_000
 TRIGGERS = ("usual", "probe", "commentary", "drop_ratio")
-
 UNTOLD = frozenset(("a", "an", "in", "is", "just", "now", "shows", "the", "there"))  # in narration
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from streamvlm import prompts
 
 LIMIT = 48  # tokens of a line
-SECOND = 1.0  # what a line is about
+SECOND = 1.0  # seconds that a line is about
 _STILL = 1.5  # seconds; what is said again within them is the same event, still going on or just over
 
 
@@ -16,7 +16,7 @@ _STILL = 1.5  # seconds; what is said again within them is the same event, still
 class Narration:
     """What is said about a stream, second by second."""
 
-    every: float = 1.0  # seconds of stream time
+    every: float = SECOND  # seconds of stream time
     told: bool = True  # to whoever listens; else there are lines only if watches go by them
     due: bool = False
     asking: bool = False
